@@ -1,0 +1,41 @@
+"""Errors that a person can act on: what is wrong, where, and the remedy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class DeftError(Exception):
+    """Any failure that the user can do something about; the CLI prints it without a traceback."""
+
+    exit_code = 2
+
+
+class InputError(DeftError):
+    """A file that is not what it should be.
+
+    The message reads ``file:line: field NAME: what is wrong. Remedy.``, each part where known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        path: str | Path | None = None,
+        line: int | None = None,
+        field: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.line = line
+        self.field = field
+        self.remedy = remedy
+        place = [f"{path}:{line}" if line is not None else str(path)] if path is not None else []
+        place += [f"field {field}"] if field is not None else []
+        super().__init__(": ".join([*place, message]) + (f" {remedy}" if remedy else ""))
+
+
+class GateError(DeftError):
+    """A quality gate that was not met: the work was done and its result is not good enough."""
+
+    exit_code = 1

@@ -1,0 +1,184 @@
+"""Reading with errors that name the place, writing that leaves nothing half-written, and checksums."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import shutil
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from deft.errors import InputError
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_HARMLESS = {".gitignore", ".gitkeep", ".DS_Store"}  # a folder with nothing else counts as empty
+
+
+@contextmanager
+def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
+    """Open a file beside `path` for writing (UTF-8 unless `binary`) and rename it to `path` at the end.
+
+    If the block raises, `path` is as it was before and nothing is left beside it. What is no regular file, such as
+    `/dev/stdout`, is written to directly.
+
+    Raises
+    ------
+    InputError
+        The folder cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    direct = _is_special(path)
+    partial = path if direct else path.with_name(f".{path.name}.part")
+    try:
+        partial.parent.mkdir(parents=True, exist_ok=True)
+        mode, encoding = ("wb", None) if binary else ("w", "utf-8")
+        with partial.open(mode, encoding=encoding, newline=None if binary else "") as stream:
+            yield stream
+        if not direct:
+            partial.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if not direct:
+            _remove(partial)
+
+
+@contextmanager
+def atomic_folder(path: Path, *, marker: str | None = None) -> Iterator[Path]:
+    """Give a new folder beside `path` to fill, and put it in the place of `path` at the end.
+
+    Readers see the old folder or the new one, never a mixture. Leftovers of a build that was killed are removed first;
+    if the block raises, `path` is as it was before.
+
+    Parameters
+    ----------
+    path
+        The folder to make or to replace.
+    marker
+        A file that every folder of this kind holds. If given, a folder with other things in it is not replaced.
+
+    Raises
+    ------
+    InputError
+        `path` is a file or someone's folder, its parent cannot be written, or the disk is full.
+    """
+    folder = Path(path).resolve()  # the folder that a link points to is replaced, not the link
+    partial = folder.parent / f".{folder.name}.part"
+    old = folder.parent / f".{folder.name}.old"
+    try:
+        _check_replaceable(path, folder, marker)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        if old.exists() and not folder.exists():  # killed between the two renames below
+            old.replace(folder)
+        for leftover in (partial, old):
+            if leftover.exists():
+                shutil.rmtree(leftover)
+        partial.mkdir()
+        yield partial
+        if folder.exists():
+            folder.replace(old)
+        partial.replace(folder)
+        shutil.rmtree(old, ignore_errors=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """Turn an operating system error on writing `path` into one that says what to do."""
+    return InputError(
+        f"cannot be written: {error.strerror or error}.",
+        path=path,
+        remedy="Check that the folder is writable and the disk has room, or choose another output.",
+    )
+
+
+def cannot_read(path: Path, error: Exception) -> InputError:
+    """Turn an error on opening or decompressing `path` into one that names the file."""
+    return InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}.", path=path)
+
+
+def read_text(path: Path) -> str:
+    """Read a text in UTF-8, with or without byte order mark, plain or gzip; line ends are kept as they are.
+
+    Raises
+    ------
+    InputError
+        The file is missing, cut short, or not UTF-8.
+    """
+    path = Path(path)
+    try:
+        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise cannot_read(path, error) from error
+    if data.startswith(_UTF16):
+        raise _not_utf8(path, 1, "UTF-16")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, data.count(b"\n", 0, error.start) + 1, "WINDOWS-1252") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is any type
+    """Read a JSON file.
+
+    Raises
+    ------
+    InputError
+        The file is missing or is not JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        line = getattr(error, "lineno", None)
+        raise InputError(f"is not valid JSON ({error}).", path=path, line=line) from error
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write `value` as indented JSON, atomically."""
+    with atomic_write(path) as stream:
+        json.dump(value, stream, ensure_ascii=False, indent=2)
+        stream.write("\n")
+
+
+def _check_replaceable(path: Path, folder: Path, marker: str | None) -> None:
+    if folder.is_dir():
+        content = {entry.name for entry in folder.iterdir()} - _HARMLESS
+        if marker is not None and content and marker not in content:
+            raise InputError(
+                f"holds other things and is not replaced (it has no {marker}).",
+                path=path,
+                remedy="Choose another output, or empty the folder.",
+            )
+    elif folder.exists():
+        raise InputError("is a file, not a folder.", path=path, remedy="Choose another output.")
+
+
+def _is_special(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_file()
+    except OSError:  # writing will fail as well and say why
+        return False
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # its folder is no folder: nothing was written
+        return
+
+
+def _not_utf8(path: Path, line: int, likely: str) -> InputError:
+    remedy = f"Convert it, for example: iconv -f {likely} -t UTF-8 FILE > NEW."
+    return InputError("is not UTF-8.", path=path, line=line, remedy=remedy)

@@ -1,0 +1,57 @@
+"""The project's one definition of "the same string"."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ′`´", "'"))
+_LIGATURES = str.maketrans({"œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae"})
+# Format characters (soft hyphen, zero-width space, byte order mark ...) stand inside words; controls stand between
+# them.
+_INVISIBLE = {"Cf", "Cs", "Co", "Cn"}
+_ELISION = re.compile(r"\b(?:l|d|j|m|t|s|n|c|qu|jusqu|lorsqu|puisqu)'(?=\w)")
+_PUNCTUATION = re.compile(r"[^\w+%<>=]+|_")
+# "sans autre indication", "non classé ailleurs" and their English likes say nothing about the concept.
+_UNSPECIFIED = re.compile(
+    r"(?: (?:s ?a ?i|n ?c ?a|n ?o ?s|sans autre indication|non classee?s? ailleurs"
+    r"|sans precision|not otherwise specified))+$"
+)
+
+
+def clean(text: str) -> str:
+    """Return `text` in Unicode form NFC, without control or invisible characters, white space collapsed.
+
+    This is how a string is stored and shown: letters, case and accents stay. The result may be empty.
+    """
+    text = unicodedata.normalize("NFC", text)
+    if not text.isprintable():  # it has controls or invisible characters, or spaces of another width
+        text = "".join(_visible(char) for char in text)
+        text = unicodedata.normalize("NFC", text)  # a letter and its accent may have come together
+    return " ".join(text.split())
+
+
+def fold(text: str) -> str:
+    """Return `text` cleaned, in lower case, with plain apostrophes, ligatures opened and accents removed."""
+    text = _without_accents(clean(text)).translate(_APOSTROPHES).translate(_LIGATURES)
+    return " ".join(_without_accents(text.casefold()).split())
+
+
+def normalize(text: str) -> str:
+    """Return the form under which two strings are the same term.
+
+    On top of `fold`: elided articles, punctuation and the suffixes that mean "unspecified" (SAI, NCA, NOS) go; word
+    order stays. The signs ``+ % < > =`` tell laboratory findings apart and stay.
+    """
+    text = _ELISION.sub("", fold(text))
+    text = " ".join(_PUNCTUATION.sub(" ", text).split())
+    return _UNSPECIFIED.sub("", text)
+
+
+def _visible(char: str) -> str:
+    category = unicodedata.category(char)
+    return " " if category == "Cc" else "" if category in _INVISIBLE else char
+
+
+def _without_accents(text: str) -> str:
+    return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
