@@ -1,0 +1,105 @@
+"""Tables with a header: CSV or TSV, any delimiter, UTF-8 with or without byte order mark."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+
+from deft.errors import InputError
+from deft.files import read_text
+
+_USUAL = ",;\t|"
+
+
+def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table of strings; empty cells are "".
+
+    The delimiter is a tab in a `.tsv`, where quotes are letters like others. Elsewhere it is the character of
+    the header that parts it into the wanted columns: the one of ``, ; tab |`` that it holds most often, or
+    any other.
+
+    Parameters
+    ----------
+    path
+        The file, `.gz` allowed.
+    columns
+        Columns that must be there.
+
+    Returns
+    -------
+    pd.DataFrame
+        All columns, all as strings, in file order; the index is the line on which each row starts.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty, not UTF-8 or ragged, or a column is not there.
+    """
+    path = Path(path)
+    text = read_text(path)
+    lines, rows = _parse(path, text, columns)
+    names = [name.strip() for name in rows[0]]
+    _check_columns(path, lines[0], names, columns)
+    for line, row in zip(lines, rows, strict=True):
+        if len(row) != len(names):
+            raise InputError(
+                f"expected {len(names)} fields as in the header, found {len(row)}.",
+                path=path,
+                line=line,
+                remedy="Is a delimiter or a quote missing, or one too many?",
+            )
+    return pd.DataFrame(rows[1:], columns=names, index=lines[1:], dtype="str")
+
+
+def _parse(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[int], list[list[str]]]:
+    """Return the rows and the line on which each starts; blank lines are no rows."""
+    if ".tsv" in path.suffixes:
+        delimiter, quoting = "\t", csv.QUOTE_NONE
+    else:
+        delimiter, quoting = _delimiter(text, columns), csv.QUOTE_MINIMAL
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+    lines: list[int] = []
+    rows: list[list[str]] = []
+    start = 1
+    try:
+        for row in reader:
+            if row:
+                lines.append(start)
+                rows.append(row)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"is not a readable table ({error}).", path=path, line=start) from error
+    if not rows:
+        raise InputError("is empty.", path=path, remedy="A header and a row a term were expected.")
+    return lines, rows
+
+
+def _delimiter(text: str, columns: tuple[str, ...]) -> str:
+    header = next((line for line in text.splitlines() if line), "")
+    counts = Counter(
+        char for char in header if char == "\t" or not (char.isalnum() or char.isspace() or char == '"')
+    )
+    usual = sorted(_USUAL, key=lambda char: -counts[char])
+    for delimiter in [*usual, *counts]:
+        names = next(csv.reader([header], delimiter=delimiter), [])
+        if set(columns) <= {name.strip() for name in names} and len(names) > 1:
+            return delimiter
+    return usual[0]
+
+
+def _check_columns(path: Path, line: int, names: list[str], columns: tuple[str, ...]) -> None:
+    repeated = {name for name in names if name and names.count(name) > 1}
+    if repeated:
+        raise InputError(f"the header names {', '.join(sorted(repeated))} twice.", path=path, line=line)
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise InputError(
+            f"no column {', '.join(map(repr, missing))}.",
+            path=path,
+            line=line,
+            remedy=f"The header has: {', '.join(map(repr, names))}. Name another column.",
+        )

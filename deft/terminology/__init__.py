@@ -1,0 +1,1 @@
+"""Concepts come in: UMLS Rich Release Format, lay lexicons and gold mappings."""

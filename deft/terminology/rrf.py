@@ -1,0 +1,331 @@
+"""Readers of the UMLS Rich Release Format (RRF), streaming, plain or gzip.
+
+An RRF file has no header; fields are separated by ``|``, each line ends with one too, and nothing is quoted or escaped. The columns are those of
+the "UMLS Reference Manual" (National Library of Medicine, chapter 3).
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+from tqdm import tqdm
+
+from deft.errors import InputError
+from deft.terminology.semantic_groups import types_of
+
+MRCONSO = (
+    "CUI", "LAT", "TS", "LUI", "STT", "SUI", "ISPREF", "AUI", "SAUI", "SCUI", "SDUI", "SAB", "TTY", "CODE", "STR", "SRL", "SUPPRESS", "CVF",
+)  # fmt: skip
+MRSTY = ("CUI", "TUI", "STN", "STY", "ATUI", "CVF")
+MRDEF = ("CUI", "AUI", "ATUI", "SATUI", "SAB", "DEF", "SUPPRESS", "CVF")
+MRCUI = ("CUI1", "VER", "REL", "RELA", "MAPREASON", "CUI2", "MAPIN")
+
+_BLOCK = 8 << 20  # bytes that are parsed at once: memory does not grow with the file
+_CUI = r"^C\d{7}$"
+
+
+@dataclass(frozen=True, slots=True)
+class AtomFilter:
+    """Which atoms of a Metathesaurus are kept; an empty tuple keeps every value.
+
+    Attributes
+    ----------
+    languages, sources, term_types
+        Values of LAT, SAB and TTY.
+    semantic_types, semantic_groups
+        TUIs and names of semantic groups; a concept is kept if one of its types is in their union.
+    suppressed
+        Keep atoms that are marked suppressible (SUPPRESS other than N).
+    """
+
+    languages: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    term_types: tuple[str, ...] = ()
+    semantic_types: tuple[str, ...] = ()
+    semantic_groups: tuple[str, ...] = ()
+    suppressed: bool = False
+
+    @property
+    def types(self) -> frozenset[str]:
+        """The semantic types that are asked for, those of the groups included."""
+        return frozenset(self.semantic_types) | types_of(self.semantic_groups)
+
+
+def find(folder: Path, name: str, *, optional: bool = False) -> Path | None:
+    """Return the path of `name` (such as ``MRCONSO.RRF``) or of its `.gz` in `folder` or in its `META`.
+
+    Raises
+    ------
+    InputError
+        It is not there and not optional.
+    """
+    for place in (folder, folder / "META"):
+        for candidate in (place / name, place / f"{name}.gz"):
+            if candidate.is_file():
+                return candidate
+    if optional:
+        return None
+    raise InputError(
+        f"no {name} (or {name}.gz) here.",
+        path=folder,
+        remedy="Give the folder of the release that holds META/MRCONSO.RRF.",
+    )
+
+
+def read_atoms(folder: Path, keep: AtomFilter | None = None, *, progress: bool = False) -> pd.DataFrame:
+    """Read the atoms of MRCONSO that pass a filter.
+
+    Returns
+    -------
+    pd.DataFrame
+        Columns `cui`, `language`, `source`, `term_type`, `code`, `string` (as in the file) and `preferred` (the preferred form of the preferred
+        term of its concept in its language: TS P, STT PF and ISPREF Y), in file order.
+
+    Raises
+    ------
+    InputError
+        A line has not 18 fields and a trailing bar, a CUI or a string is malformed, or no atom passes the filter.
+    """
+    keep = keep or AtomFilter()
+    path = _found(folder, "MRCONSO.RRF")
+    columns = ("CUI", "LAT", "TS", "STT", "ISPREF", "SAB", "TTY", "CODE", "STR", "SUPPRESS")
+    allowed = _concepts_of_types(folder, keep)
+    seen = {"LAT": set[str](), "SAB": set[str](), "TTY": set[str]()}
+    parts = []
+    for batch in _batches(path, MRCONSO, columns, progress=progress):
+        _check(path, MRCONSO, batch, "STR", pc.equal(pc.utf8_trim_whitespace(batch["STR"]), ""), "is empty")
+        for field, values in seen.items():
+            values.update(pc.unique(batch[field]).to_pylist())
+        parts.append(_kept(batch, keep, allowed))
+    atoms = pa.Table.from_batches(parts, schema=parts[0].schema)
+    if atoms.num_rows == 0:
+        raise _empty_result(path, keep, seen)
+    main = pc.and_(
+        pc.and_(pc.equal(atoms["TS"], "P"), pc.equal(atoms["STT"], "PF")), pc.equal(atoms["ISPREF"], "Y")
+    )
+    names = {
+        "CUI": "cui",
+        "LAT": "language",
+        "SAB": "source",
+        "TTY": "term_type",
+        "CODE": "code",
+        "STR": "string",
+    }
+    frame: pd.DataFrame = atoms.select(list(names)).rename_columns(list(names.values())).to_pandas()
+    return frame.assign(preferred=main.to_pandas())
+
+
+def read_semantic_types(folder: Path) -> pd.DataFrame:
+    """Read MRSTY: columns `cui`, `tui`, `name`.
+
+    Raises
+    ------
+    InputError
+        The file is missing or a line is malformed.
+    """
+    return _read(_found(folder, "MRSTY.RRF"), MRSTY, {"CUI": "cui", "TUI": "tui", "STY": "name"})
+
+
+def read_definitions(folder: Path) -> pd.DataFrame:
+    """Read MRDEF without suppressed definitions: columns `cui`, `source`, `definition`; no row where there is no such file.
+
+    Raises
+    ------
+    InputError
+        A line is malformed.
+    """
+    path = find(folder, "MRDEF.RRF", optional=True)
+    names = {"CUI": "cui", "SAB": "source", "DEF": "definition", "SUPPRESS": "suppress"}
+    if path is None:
+        return pd.DataFrame({name: pd.Series(dtype="str") for name in ("cui", "source", "definition")})
+    frame = _read(path, MRDEF, names)
+    return frame.loc[frame["suppress"] == "N", ["cui", "source", "definition"]].reset_index(drop=True)
+
+
+def read_retired(folder: Path) -> pd.DataFrame:
+    """Read MRCUI: columns `cui` (retired), `relation` (SY, DEL, RB, RN, RO) and `target` ("" if deleted); no row without the file.
+
+    Raises
+    ------
+    InputError
+        A line is malformed.
+    """
+    path = find(folder, "MRCUI.RRF", optional=True)
+    if path is None:
+        return pd.DataFrame({name: pd.Series(dtype="str") for name in ("cui", "relation", "target")})
+    return _read(path, MRCUI, {"CUI1": "cui", "REL": "relation", "CUI2": "target"})
+
+
+def _read(path: Path, fields: Sequence[str], names: dict[str, str]) -> pd.DataFrame:
+    table = pa.Table.from_batches(list(_batches(path, fields, tuple(names))))
+    frame: pd.DataFrame = table.rename_columns(list(names.values())).to_pandas()
+    return frame
+
+
+def _found(folder: Path, name: str) -> Path:
+    path = find(folder, name)
+    assert path is not None
+    return path
+
+
+def _kept(batch: pa.RecordBatch, keep: AtomFilter, allowed: pa.Array | None) -> pa.RecordBatch:
+    mask = pa.array(np.ones(batch.num_rows, dtype=bool))
+    for field, values in (("LAT", keep.languages), ("SAB", keep.sources), ("TTY", keep.term_types)):
+        if values:
+            mask = pc.and_(mask, pc.is_in(batch[field], pa.array(values)))
+    if not keep.suppressed:
+        mask = pc.and_(mask, pc.equal(batch["SUPPRESS"], "N"))
+    if allowed is not None:
+        mask = pc.and_(mask, pc.is_in(batch["CUI"], allowed))
+    return batch.filter(mask)
+
+
+def _concepts_of_types(folder: Path, keep: AtomFilter) -> pa.Array | None:
+    if not keep.types:
+        return None
+    types = read_semantic_types(folder)
+    unknown = set(keep.semantic_types) - set(types["tui"])
+    if unknown:
+        raise InputError(
+            f"no concept has the semantic type {', '.join(sorted(unknown))}.",
+            path=_found(folder, "MRSTY.RRF"),
+            remedy=f"It holds {', '.join(sorted(types['tui'].unique()))}.",
+        )
+    return pa.array(types.loc[types["tui"].isin(keep.types), "cui"].unique())
+
+
+def _empty_result(path: Path, keep: AtomFilter, seen: dict[str, set[str]]) -> InputError:
+    for field, what, values in (
+        ("LAT", "language", keep.languages),
+        ("SAB", "source", keep.sources),
+        ("TTY", "term type", keep.term_types),
+    ):
+        if values and not set(values) & seen[field]:
+            return InputError(
+                f"no atom with {what} {', '.join(values)}.",
+                path=path,
+                field=field,
+                remedy=f"It holds {', '.join(sorted(seen[field]))}.",
+            )
+    return InputError(
+        "no atom passes the filter.",
+        path=path,
+        remedy="Loosen languages, sources, term types or semantic types.",
+    )
+
+
+def _batches(
+    path: Path, fields: Sequence[str], columns: Sequence[str], *, progress: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Yield record batches of `columns`, as strings, each line checked."""
+    names = [*fields, "END"]
+    try:
+        with (
+            pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None) as stream,
+            _bar(path, progress) as bar,
+        ):
+            reader = csv.open_csv(
+                stream,
+                read_options=csv.ReadOptions(column_names=names, block_size=_BLOCK, use_threads=False),
+                parse_options=csv.ParseOptions(
+                    delimiter="|", quote_char=False, escape_char=False, newlines_in_values=False
+                ),
+                convert_options=csv.ConvertOptions(
+                    column_types=dict.fromkeys(names, pa.string()),
+                    include_columns=[*columns, "END"],
+                    strings_can_be_null=False,
+                ),
+            )
+            for batch in reader:
+                _check(
+                    path,
+                    fields,
+                    batch,
+                    "END",
+                    pc.not_equal(batch["END"], ""),
+                    "the line does not end with a bar",
+                )
+                _check(
+                    path,
+                    fields,
+                    batch,
+                    columns[0],
+                    pc.invert(pc.match_substring_regex(batch[columns[0]], _CUI)),
+                    "expected C and seven digits",
+                )
+                bar.update(batch.num_rows)
+                yield batch.select(list(columns))
+    except OSError as error:
+        raise _bad_line(path, fields) or InputError(
+            f"cannot be read: {error.strerror or error}.", path=path
+        ) from error
+    except pa.ArrowInvalid as error:
+        if path.stat().st_size == 0:
+            raise InputError("is empty.", path=path) from error
+        raise _bad_line(path, fields) or InputError(f"cannot be read: {error}.", path=path) from error
+
+
+def _bar(path: Path, progress: bool) -> tqdm[None]:  # noqa: FBT001
+    return tqdm(desc=path.name, unit=" lines", unit_scale=True, disable=not progress)
+
+
+def _check(
+    path: Path, fields: Sequence[str], batch: pa.RecordBatch, field: str, bad: pa.Array, problem: str
+) -> None:
+    if not pc.any(bad).as_py():
+        return
+    position = pc.index(bad, value=True).as_py()
+    known = {name: batch[name][position].as_py() for name in batch.schema.names if name != "END"}
+    line = _line_of(path, fields, known)
+    found = "" if field == "END" else f", found {known[field]!r}"
+    raise InputError(
+        f"{problem}{found}.",
+        path=path,
+        line=line,
+        field=None if field == "END" else field,
+        remedy="Is the file whole?",
+    )
+
+
+def _line_of(path: Path, fields: Sequence[str], known: dict[str, str]) -> int | None:
+    """Find the line that holds the values `known`; only ever called to word an error, so it may read the file again."""
+    places = [(fields.index(name), value) for name, value in known.items()]
+    for number, line in _raw_lines(path):
+        values = line.rstrip(b"\r\n").split(b"|")
+        if len(values) > len(fields) and all(values[place] == value.encode() for place, value in places):
+            return number
+    return None
+
+
+def _bad_line(path: Path, fields: Sequence[str]) -> InputError | None:
+    """Find the first line that is not of the form and word the error for it."""
+    expected = f"expected {len(fields)} fields and a trailing bar"
+    remedy = "Is the download whole, and this the right file?"
+    try:
+        for number, line in _raw_lines(path):
+            try:
+                values = line.decode("utf-8").rstrip("\r\n").split("|")
+            except UnicodeDecodeError:
+                return InputError(
+                    "is not UTF-8.", path=path, line=number, remedy="RRF files are UTF-8: convert it."
+                )
+            if len(values) != len(fields) + 1:
+                return InputError(
+                    f"{expected}, found {len(values) - 1} bars.", path=path, line=number, remedy=remedy
+                )
+    except (OSError, EOFError) as error:
+        return InputError(f"cannot be read to its end ({error}).", path=path, remedy="Is the download whole?")
+    return None
+
+
+def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
+        yield from enumerate(stream, start=1)
