@@ -1,3 +1,57 @@
 """Map French medical terms to UMLS concepts, and score the DEFT 2020 similarity tasks."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deft.corpora.deft2020 import SentencePair, SentenceSet, read_t1, read_t2
+    from deft.encoder.runtime import Encoder
+    from deft.errors import DeftError, InputError
+    from deft.index.build import build_index
+    from deft.mapping.mapper import Candidate, Mapping, TermMapper
+    from deft.terminology.lexicon import read_gold, read_lexicon
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "Candidate",
+    "DeftError",
+    "Encoder",
+    "InputError",
+    "Mapping",
+    "SentencePair",
+    "SentenceSet",
+    "TermMapper",
+    "__version__",
+    "build_index",
+    "read_gold",
+    "read_lexicon",
+    "read_t1",
+    "read_t2",
+]
+
+# Where each public name lives: it is imported when it is first asked for, so that `import deft` costs
+# nothing.
+_MODULES = {
+    "deft.corpora.deft2020": ("SentencePair", "SentenceSet", "read_t1", "read_t2"),
+    "deft.encoder.runtime": ("Encoder",),
+    "deft.errors": ("DeftError", "InputError"),
+    "deft.index.build": ("build_index",),
+    "deft.mapping.mapper": ("Candidate", "Mapping", "TermMapper"),
+    "deft.terminology.lexicon": ("read_gold", "read_lexicon"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - the types are those of the imports above
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

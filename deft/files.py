@@ -22,8 +22,8 @@ _HARMLESS = {".gitignore", ".gitkeep", ".DS_Store"}  # a folder with nothing els
 def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     """Open a file beside `path` for writing (UTF-8 unless `binary`) and rename it to `path` at the end.
 
-    If the block raises, `path` is as it was before and nothing is left beside it. What is no regular file, such as
-    `/dev/stdout`, is written to directly.
+    If the block raises, `path` is as it was before and nothing is left beside it. What is no regular file,
+    such as `/dev/stdout`, is written to directly.
 
     Raises
     ------
@@ -51,15 +51,16 @@ def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 def atomic_folder(path: Path, *, marker: str | None = None) -> Iterator[Path]:
     """Give a new folder beside `path` to fill, and put it in the place of `path` at the end.
 
-    Readers see the old folder or the new one, never a mixture. Leftovers of a build that was killed are removed first;
-    if the block raises, `path` is as it was before.
+    Readers see the old folder or the new one, never a mixture. Leftovers of a build that was killed are
+    removed first; if the block raises, `path` is as it was before.
 
     Parameters
     ----------
     path
         The folder to make or to replace.
     marker
-        A file that every folder of this kind holds. If given, a folder with other things in it is not replaced.
+        A file that every folder of this kind holds. If given, a folder with other things in it is not
+        replaced.
 
     Raises
     ------

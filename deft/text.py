@@ -7,8 +7,8 @@ import unicodedata
 
 _APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ′`´", "'"))
 _LIGATURES = str.maketrans({"œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae"})
-# Format characters (soft hyphen, zero-width space, byte order mark ...) stand inside words; controls stand between
-# them.
+# Format characters (soft hyphen, zero-width space, byte order mark ...) stand inside words; controls stand
+# between them.
 _INVISIBLE = {"Cf", "Cs", "Co", "Cn"}
 _ELISION = re.compile(r"\b(?:l|d|j|m|t|s|n|c|qu|jusqu|lorsqu|puisqu)'(?=\w)")
 _PUNCTUATION = re.compile(r"[^\w+%<>=]+|_")
@@ -40,8 +40,8 @@ def fold(text: str) -> str:
 def normalize(text: str) -> str:
     """Return the form under which two strings are the same term.
 
-    On top of `fold`: elided articles, punctuation and the suffixes that mean "unspecified" (SAI, NCA, NOS) go; word
-    order stays. The signs ``+ % < > =`` tell laboratory findings apart and stay.
+    On top of `fold`: elided articles, punctuation and the suffixes that mean "unspecified" (SAI, NCA, NOS)
+    go; word order stays. The signs ``+ % < > =`` tell laboratory findings apart and stay.
     """
     text = _ELISION.sub("", fold(text))
     text = " ".join(_PUNCTUATION.sub(" ", text).split())

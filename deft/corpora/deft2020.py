@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from lxml import etree
 
@@ -161,7 +161,7 @@ def _elements(path: Path, tag: str) -> Iterator[etree._Element]:
     try:
         with path.open("rb") as stream:
             for _, element in etree.iterparse(
-                stream, events=("end",), tag=tag, resolve_entities=False, no_network=True
+                stream, events=("end",), tag=tag, resolve_entities="internal", no_network=True
             ):
                 found = True
                 yield element
@@ -188,7 +188,7 @@ def _pair(path: Path, element: etree._Element) -> SentencePair:
     if len(targets) != 1:
         raise _wrong(path, element, "cible", f"expected one <cible>, found {len(targets)}.")
     value = element.get("moy")
-    grade = None if value is None else _number(path, element.sourceline, "moy", value)
+    grade = None if value is None else _number(path, _line(element), "moy", value)
     if grade is not None and not 0 <= grade <= MAX_GRADE:
         raise _wrong(path, element, "moy", f"a grade from 0 to 5 was expected, found {value}.")
     return SentencePair(
@@ -239,7 +239,11 @@ def _sentence(path: Path, element: etree._Element) -> str:
 def _wrong(
     path: Path, element: etree._Element, field: str, problem: str, remedy: str | None = None
 ) -> InputError:
-    return InputError(problem, path=path, line=element.sourceline, field=field, remedy=remedy)
+    return InputError(problem, path=path, line=_line(element), field=field, remedy=remedy)
+
+
+def _line(element: etree._Element) -> int | None:
+    return cast("int | None", element.sourceline)
 
 
 def _shown(grade: float) -> str:

@@ -24,19 +24,19 @@ _LEAD_IN = re.compile(
 )
 _NOT_A_GLOSS = re.compile(
     r"\d|[=+<>%®™/]"
-    r"|\b(?:voir|mentionnée?s?|rubriques?|listée?s?|par exemple|ex|exemples?|notamment|tels? que|telles? que|comme"
-    r"|si|peut|peuvent|pouvant|fréquent|fréquents|fréquence|patients?|comprimés?|solution|poudre|gélules?"
-    r"|injectable|etc|vous|votre|vos|notice|médicaments?|dont|sauf|incluant|y compris|type|forme|environ|moins"
-    r"|traitement|utilisée?s?|allergique|composants?)\b",
+    r"|\b(?:voir|mentionnée?s?|rubriques?|listée?s?|par exemple|ex|exemples?|notamment|tels? que|telles? que"
+    r"|comme|si|peut|peuvent|pouvant|fréquent|fréquents|fréquence|patients?|comprimés?|solution|poudre|gélules?"
+    r"|injectable|etc|vous|votre|vos|notice|médicaments?|dont|sauf|incluant|y compris|type|forme|environ"
+    r"|moins|traitement|utilisée?s?|allergique|composants?)\b",
     re.IGNORECASE,
 )
 _OPENERS = frozenset({
-    "un", "une", "des", "le", "la", "les", "du", "votre", "vos", "son", "sa", "ses", "leur", "leurs", "certains",
-    "certaines",
+    "un", "une", "des", "le", "la", "les", "du", "votre", "vos", "son", "sa", "ses", "leur", "leurs",
+    "certains", "certaines",
 })  # fmt: skip
 _LINKS = frozenset({
-    "de", "d", "à", "a", "dans", "sur", "avec", "sans", "par", "pour", "en", "au", "aux", "sous", "chez", "vers",
-    "entre", "et", "ou",
+    "de", "d", "à", "a", "dans", "sur", "avec", "sans", "par", "pour", "en", "au", "aux", "sous", "chez",
+    "vers", "entre", "et", "ou",
 })  # fmt: skip
 
 
@@ -123,4 +123,11 @@ def _is_term(phrase: str) -> bool:
 
 
 def _stems(phrase: str) -> tuple[str, ...]:
-    return tuple(word.rstrip("sx") or word for word in normalize(phrase).split())
+    return tuple(_stem(word) for word in normalize(phrase).split())
+
+
+def _stem(word: str) -> str:
+    """Return what the singular and the plural of a French word share: maux and mal, boyaux and boyau."""
+    if word.endswith("aux") and not word.endswith(("eaux", "yaux")) and len(word) > 3:
+        return word[:-3] + "al"
+    return word.rstrip("sx") or word

@@ -37,7 +37,7 @@ def read_pairs(
     """
     table = read_table(path, (source, target) if grade is None else (source, target, grade))
     grades = [None] * len(table) if grade is None else table[grade]
-    pairs = []
+    pairs: list[SentencePair] = []
     for line, left, right, value in zip(table.index, table[source], table[target], grades, strict=True):
         texts = _text(path, line, source, left), _text(path, line, target, right)
         number = None if grade is None else _grade(path, line, grade, str(value), highest)

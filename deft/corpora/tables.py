@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -57,11 +58,11 @@ def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
 
 def _parse(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[int], list[list[str]]]:
     """Return the rows and the line on which each starts; blank lines are no rows."""
+    stream = io.StringIO(text, newline="")
     if ".tsv" in path.suffixes:
-        delimiter, quoting = "\t", csv.QUOTE_NONE
+        reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
     else:
-        delimiter, quoting = _delimiter(text, columns), csv.QUOTE_MINIMAL
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
+        reader = csv.reader(stream, delimiter=_delimiter(text, columns), strict=True)
     lines: list[int] = []
     rows: list[list[str]] = []
     start = 1
@@ -80,9 +81,8 @@ def _parse(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[int], 
 
 def _delimiter(text: str, columns: tuple[str, ...]) -> str:
     header = next((line for line in text.splitlines() if line), "")
-    counts = Counter(
-        char for char in header if char == "\t" or not (char.isalnum() or char.isspace() or char == '"')
-    )
+    bare = re.sub(r'"[^"]*"', "", header)  # what is quoted is no delimiter
+    counts = Counter(char for char in bare if char == "\t" or not (char.isalnum() or char.isspace()))
     usual = sorted(_USUAL, key=lambda char: -counts[char])
     for delimiter in [*usual, *counts]:
         names = next(csv.reader([header], delimiter=delimiter), [])

@@ -1,7 +1,7 @@
 """Concepts on disk: which concepts each string names, and what is shown of a concept.
 
-A string may name several concepts and a concept has several strings. A string is stored once, whatever the number of its atoms, and its row is also
-the row of its vector.
+A string may name several concepts and a concept has several strings. A string is stored once, whatever the
+number of its atoms, and its row is also the row of its vector.
 """
 
 from __future__ import annotations
@@ -32,10 +32,11 @@ class Concepts:
     strings
         Column `string`: the distinct strings.
     atoms
-        Columns `string` (row in `strings`), `concept` (row in `concepts`), `language`, `source`, `term_type`, `preferred`, `code`; sorted by string,
-        and for one string the atoms that tell most about it first.
+        Columns `string` (row in `strings`), `concept` (row in `concepts`), `language`, `source`, `term_type`,
+        `preferred`, `code`; sorted by string, and for one string the atoms that tell most about it first.
     concepts
-        Columns `cui`, `name`, `semantic_types` (TUIs, separated by ``;``), `definition` ("" where there is none); sorted by CUI.
+        Columns `cui`, `name`, `semantic_types` (TUIs, separated by ``;``), `definition` ("" where there is
+        none); sorted by CUI.
     """
 
     strings: pd.DataFrame
@@ -67,29 +68,22 @@ class Concepts:
     ) -> Concepts:
         """Build the tables from those of `deft.terminology.rrf`.
 
-        A concept is shown by its preferred name in the first of `languages` that it has a name in (French, then English, if none is given).
+        A concept is shown by its preferred name in the first of `languages` that it has a name in (French,
+        then English, if none is given).
+
+        Raises
+        ------
+        InputError
+            No string is left once control and invisible characters are taken out.
         """
         order = {language: place for place, language in enumerate(languages or ("FRE", "ENG"))}
-        atoms = atoms.assign(
-            string=atoms["string"].map(clean), rank=atoms["language"].map(order).fillna(_OTHER_LANGUAGE)
-        )
+        rank = atoms["language"].map(order).fillna(_OTHER_LANGUAGE)
+        atoms = atoms.assign(string=atoms["string"].map(clean), rank=rank)
         atoms = atoms[atoms["string"] != ""]
+        if atoms.empty:
+            raise InputError("no atom has a string that can be read.", remedy="Is MRCONSO.RRF whole?")
         string_codes, strings = pd.factorize(atoms["string"])
-        names = atoms.sort_values(
-            ["cui", "rank", "preferred"], ascending=[True, True, False], kind="stable"
-        ).drop_duplicates("cui")
-        concepts = names[["cui", "string"]].rename(columns={"string": "name"}).reset_index(drop=True)
-        grouped = (
-            types[types["cui"].isin(concepts["cui"])]
-            .groupby("cui")["tui"]
-            .agg(lambda tuis: ";".join(sorted(set(tuis))))
-        )
-        concepts = concepts.assign(
-            semantic_types=concepts["cui"].map(grouped).fillna(""),
-            definition=concepts["cui"]
-            .map(definitions.drop_duplicates("cui").set_index("cui")["definition"])
-            .fillna(""),
-        )
+        concepts = _shown(atoms, types, definitions)
         row_of = pd.Series(concepts.index, index=concepts["cui"])
         atoms = atoms.assign(string=string_codes, concept=atoms["cui"].map(row_of))
         atoms = atoms.sort_values(
@@ -126,10 +120,24 @@ class Concepts:
 
     @cached_property
     def first_atom(self) -> np.ndarray:
-        """Row of the first atom of each string, and the number of atoms at the end: int64 of shape (strings + 1,)."""
+        """Row of the first atom of each string, and the number of atoms at the end: shape (strings + 1,)."""
         return np.searchsorted(self.atoms["string"].to_numpy(), np.arange(len(self.strings) + 1))
 
     @cached_property
     def cuis(self) -> frozenset[str]:
         """Every CUI that has a string."""
         return frozenset(self.concepts["cui"])
+
+
+def _shown(atoms: pd.DataFrame, types: pd.DataFrame, definitions: pd.DataFrame) -> pd.DataFrame:
+    """Return what is shown of each concept: name, semantic types and definition."""
+    names = atoms.sort_values(["cui", "rank", "preferred"], ascending=[True, True, False], kind="stable")
+    names = names.drop_duplicates("cui")[["cui", "string"]]
+    concepts = names.rename(columns={"string": "name"}).reset_index(drop=True)
+    own = types[types["cui"].isin(concepts["cui"])]
+    tuis = own.groupby("cui")["tui"].agg(lambda column: ";".join(sorted(set(column))))
+    texts = definitions.drop_duplicates("cui").set_index("cui")["definition"]
+    return concepts.assign(
+        semantic_types=concepts["cui"].map(tuis).fillna(""),
+        definition=concepts["cui"].map(texts).fillna(""),
+    )

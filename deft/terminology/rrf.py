@@ -1,15 +1,18 @@
 """Readers of the UMLS Rich Release Format (RRF), streaming, plain or gzip.
 
-An RRF file has no header; fields are separated by ``|``, each line ends with one too, and nothing is quoted or escaped. The columns are those of
-the "UMLS Reference Manual" (National Library of Medicine, chapter 3).
+An RRF file has no header; fields are separated by ``|``, each line ends with one too, and nothing is quoted
+or escaped. The columns are those of the "UMLS Reference Manual" (National Library of Medicine, chapter 3).
 """
 
 from __future__ import annotations
 
 import gzip
+import logging
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Never
 
 import numpy as np
 import pandas as pd
@@ -19,17 +22,21 @@ from pyarrow import csv
 from tqdm import tqdm
 
 from deft.errors import InputError
+from deft.files import cannot_read
 from deft.terminology.semantic_groups import types_of
 
 MRCONSO = (
-    "CUI", "LAT", "TS", "LUI", "STT", "SUI", "ISPREF", "AUI", "SAUI", "SCUI", "SDUI", "SAB", "TTY", "CODE", "STR", "SRL", "SUPPRESS", "CVF",
+    "CUI", "LAT", "TS", "LUI", "STT", "SUI", "ISPREF", "AUI", "SAUI", "SCUI", "SDUI", "SAB", "TTY", "CODE",
+    "STR", "SRL", "SUPPRESS", "CVF",
 )  # fmt: skip
 MRSTY = ("CUI", "TUI", "STN", "STY", "ATUI", "CVF")
 MRDEF = ("CUI", "AUI", "ATUI", "SATUI", "SAB", "DEF", "SUPPRESS", "CVF")
 MRCUI = ("CUI1", "VER", "REL", "RELA", "MAPREASON", "CUI2", "MAPIN")
 
 _BLOCK = 8 << 20  # bytes that are parsed at once: memory does not grow with the file
-_CUI = r"^C\d{7}$"
+_CUI = r"^C[0-9]{7}$"
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +74,7 @@ def find(folder: Path, name: str, *, optional: bool = False) -> Path | None:
     InputError
         It is not there and not optional.
     """
-    for place in (folder, folder / "META"):
+    for place in (Path(folder), Path(folder) / "META"):
         for candidate in (place / name, place / f"{name}.gz"):
             if candidate.is_file():
                 return candidate
@@ -86,13 +93,15 @@ def read_atoms(folder: Path, keep: AtomFilter | None = None, *, progress: bool =
     Returns
     -------
     pd.DataFrame
-        Columns `cui`, `language`, `source`, `term_type`, `code`, `string` (as in the file) and `preferred` (the preferred form of the preferred
-        term of its concept in its language: TS P, STT PF and ISPREF Y), in file order.
+        Columns `cui`, `language`, `source`, `term_type`, `code`, `string` (as in the file) and `preferred`
+        (the preferred form of the preferred term of its concept in its language: TS P, STT PF and ISPREF Y),
+        in file order.
 
     Raises
     ------
     InputError
-        A line has not 18 fields and a trailing bar, a CUI or a string is malformed, or no atom passes the filter.
+        A line has not 18 fields and a trailing bar, a CUI or a string is malformed, or no atom passes the
+        filter.
     """
     keep = keep or AtomFilter()
     path = _found(folder, "MRCONSO.RRF")
@@ -105,9 +114,8 @@ def read_atoms(folder: Path, keep: AtomFilter | None = None, *, progress: bool =
         for field, values in seen.items():
             values.update(pc.unique(batch[field]).to_pylist())
         parts.append(_kept(batch, keep, allowed))
-    atoms = pa.Table.from_batches(parts, schema=parts[0].schema)
-    if atoms.num_rows == 0:
-        raise _empty_result(path, keep, seen)
+    atoms = pa.Table.from_batches(parts)
+    _check_filter(path, keep, seen, found=atoms.num_rows > 0)
     main = pc.and_(
         pc.and_(pc.equal(atoms["TS"], "P"), pc.equal(atoms["STT"], "PF")), pc.equal(atoms["ISPREF"], "Y")
     )
@@ -135,7 +143,9 @@ def read_semantic_types(folder: Path) -> pd.DataFrame:
 
 
 def read_definitions(folder: Path) -> pd.DataFrame:
-    """Read MRDEF without suppressed definitions: columns `cui`, `source`, `definition`; no row where there is no such file.
+    """Read MRDEF without suppressed definitions: columns `cui`, `source`, `definition`.
+
+    There is no row where there is no such file.
 
     Raises
     ------
@@ -151,7 +161,9 @@ def read_definitions(folder: Path) -> pd.DataFrame:
 
 
 def read_retired(folder: Path) -> pd.DataFrame:
-    """Read MRCUI: columns `cui` (retired), `relation` (SY, DEL, RB, RN, RO) and `target` ("" if deleted); no row without the file.
+    """Read MRCUI: columns `cui` (retired), `relation` (SY, DEL, RB, RN, RO) and `target` ("" if deleted).
+
+    There is no row where there is no such file.
 
     Raises
     ------
@@ -202,104 +214,84 @@ def _concepts_of_types(folder: Path, keep: AtomFilter) -> pa.Array | None:
     return pa.array(types.loc[types["tui"].isin(keep.types), "cui"].unique())
 
 
-def _empty_result(path: Path, keep: AtomFilter, seen: dict[str, set[str]]) -> InputError:
-    for field, what, values in (
-        ("LAT", "language", keep.languages),
-        ("SAB", "source", keep.sources),
-        ("TTY", "term type", keep.term_types),
-    ):
-        if values and not set(values) & seen[field]:
-            return InputError(
-                f"no atom with {what} {', '.join(values)}.",
-                path=path,
-                field=field,
-                remedy=f"It holds {', '.join(sorted(seen[field]))}.",
-            )
-    return InputError(
-        "no atom passes the filter.",
-        path=path,
-        remedy="Loosen languages, sources, term types or semantic types.",
-    )
+def _check_filter(path: Path, keep: AtomFilter, seen: dict[str, set[str]], *, found: bool) -> None:
+    """Refuse a filter that nothing passes; warn of values that the file does not have."""
+    asked = {
+        "LAT": ("language", keep.languages),
+        "SAB": ("source", keep.sources),
+        "TTY": ("term type", keep.term_types),
+    }
+    for field, (what, values) in asked.items():
+        absent = [value for value in values if value not in seen[field]]
+        problem = f"no atom with {what} {', '.join(absent)}."
+        remedy = f"It holds {', '.join(sorted(seen[field]))}."
+        if absent and not found:
+            raise InputError(problem, path=path, field=field, remedy=remedy)
+        if absent:
+            logger.warning("%s: %s %s", path, problem, remedy)
+    if not found:
+        remedy = "Ask for more languages, sources, term types or semantic types, or keep suppressed atoms."
+        raise InputError("no atom passes the filter.", path=path, remedy=remedy)
 
 
 def _batches(
     path: Path, fields: Sequence[str], columns: Sequence[str], *, progress: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Yield record batches of `columns`, as strings, each line checked."""
-    names = [*fields, "END"]
+    cui = columns[0]
     try:
-        with (
-            pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None) as stream,
-            _bar(path, progress) as bar,
-        ):
-            reader = csv.open_csv(
-                stream,
-                read_options=csv.ReadOptions(column_names=names, block_size=_BLOCK, use_threads=False),
-                parse_options=csv.ParseOptions(
-                    delimiter="|", quote_char=False, escape_char=False, newlines_in_values=False
-                ),
-                convert_options=csv.ConvertOptions(
-                    column_types=dict.fromkeys(names, pa.string()),
-                    include_columns=[*columns, "END"],
-                    strings_can_be_null=False,
-                ),
-            )
-            for batch in reader:
-                _check(
-                    path,
-                    fields,
-                    batch,
-                    "END",
-                    pc.not_equal(batch["END"], ""),
-                    "the line does not end with a bar",
-                )
-                _check(
-                    path,
-                    fields,
-                    batch,
-                    columns[0],
-                    pc.invert(pc.match_substring_regex(batch[columns[0]], _CUI)),
-                    "expected C and seven digits",
-                )
+        with _stream(path) as stream, _bar(path, progress=progress) as bar:
+            for batch in _reader(stream, [*fields, "END"], [*columns, "END"]):
+                unended = pc.not_equal(batch["END"], "")
+                _check(path, fields, batch, "END", unended, "the line does not end with a bar")
+                misnamed = pc.invert(pc.match_substring_regex(batch[cui], _CUI))
+                _check(path, fields, batch, cui, misnamed, "expected C and seven digits")
                 bar.update(batch.num_rows)
                 yield batch.select(list(columns))
-    except OSError as error:
-        raise _bad_line(path, fields) or InputError(
-            f"cannot be read: {error.strerror or error}.", path=path
-        ) from error
-    except pa.ArrowInvalid as error:
-        if path.stat().st_size == 0:
-            raise InputError("is empty.", path=path) from error
-        raise _bad_line(path, fields) or InputError(f"cannot be read: {error}.", path=path) from error
+    except (OSError, pa.ArrowInvalid) as error:
+        raise _bad_line(path, fields) or cannot_read(path, error) from error
 
 
-def _bar(path: Path, progress: bool) -> tqdm[None]:  # noqa: FBT001
+def _stream(path: Path) -> pa.NativeFile:
+    return pa.input_stream(str(path), compression="gzip" if path.suffix == ".gz" else None)
+
+
+def _reader(stream: pa.NativeFile, names: list[str], columns: list[str]) -> csv.CSVStreamingReader:
+    return csv.open_csv(
+        stream,
+        read_options=csv.ReadOptions(column_names=names, block_size=_BLOCK, use_threads=False),
+        parse_options=csv.ParseOptions(
+            delimiter="|", quote_char=False, escape_char=False, newlines_in_values=False
+        ),
+        convert_options=csv.ConvertOptions(
+            column_types=dict.fromkeys(names, pa.string()), include_columns=columns, strings_can_be_null=False
+        ),
+    )
+
+
+def _bar(path: Path, *, progress: bool) -> tqdm[Never]:
     return tqdm(desc=path.name, unit=" lines", unit_scale=True, disable=not progress)
 
 
 def _check(
     path: Path, fields: Sequence[str], batch: pa.RecordBatch, field: str, bad: pa.Array, problem: str
 ) -> None:
+    """Refuse a batch with a line that is `bad`."""
     if not pc.any(bad).as_py():
         return
     position = pc.index(bad, value=True).as_py()
     known = {name: batch[name][position].as_py() for name in batch.schema.names if name != "END"}
     line = _line_of(path, fields, known)
     found = "" if field == "END" else f", found {known[field]!r}"
-    raise InputError(
-        f"{problem}{found}.",
-        path=path,
-        line=line,
-        field=None if field == "END" else field,
-        remedy="Is the file whole?",
-    )
+    name = None if field == "END" else field
+    raise InputError(f"{problem}{found}.", path=path, line=line, field=name, remedy="Is the file whole?")
 
 
 def _line_of(path: Path, fields: Sequence[str], known: dict[str, str]) -> int | None:
-    """Find the line that holds the values `known`; only ever called to word an error, so it may read the file again."""
+    """Find the line with the values `known`; it reads the file again, but only to word an error."""
     places = [(fields.index(name), value) for name, value in known.items()]
     for number, line in _raw_lines(path):
-        values = line.rstrip(b"\r\n").split(b"|")
+        values = line.split(b"|")
         if len(values) > len(fields) and all(values[place] == value.encode() for place, value in places):
             return number
     return None
@@ -307,25 +299,23 @@ def _line_of(path: Path, fields: Sequence[str], known: dict[str, str]) -> int | 
 
 def _bad_line(path: Path, fields: Sequence[str]) -> InputError | None:
     """Find the first line that is not of the form and word the error for it."""
-    expected = f"expected {len(fields)} fields and a trailing bar"
-    remedy = "Is the download whole, and this the right file?"
     try:
         for number, line in _raw_lines(path):
             try:
-                values = line.decode("utf-8").rstrip("\r\n").split("|")
+                bars = line.decode("utf-8").count("|")
             except UnicodeDecodeError:
-                return InputError(
-                    "is not UTF-8.", path=path, line=number, remedy="RRF files are UTF-8: convert it."
-                )
-            if len(values) != len(fields) + 1:
-                return InputError(
-                    f"{expected}, found {len(values) - 1} bars.", path=path, line=number, remedy=remedy
-                )
-    except (OSError, EOFError) as error:
+                remedy = "RRF files are UTF-8: convert it."
+                return InputError("is not UTF-8.", path=path, line=number, remedy=remedy)
+            if line and bars != len(fields):
+                problem = f"expected {len(fields)} fields and a trailing bar, found {bars} bars."
+                remedy = "Is the download whole, and this the right file?"
+                return InputError(problem, path=path, line=number, remedy=remedy)
+    except (OSError, EOFError, zlib.error) as error:
         return InputError(f"cannot be read to its end ({error}).", path=path, remedy="Is the download whole?")
     return None
 
 
 def _raw_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-        yield from enumerate(stream, start=1)
+        for number, line in enumerate(stream, start=1):
+            yield number, line.rstrip(b"\r\n").removeprefix(b"\xef\xbb\xbf")

@@ -1,0 +1,179 @@
+"""A Metathesaurus of a few concepts in the true format, and encoders small enough to be made in no time."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deft.encoder.bundle import EncoderInfo
+from deft.encoder.runtime import seal
+
+
+@dataclass(frozen=True)
+class Atom:
+    """A line of MRCONSO."""
+
+    cui: str
+    string: str
+    language: str = "FRE"
+    source: str = "DEMO"
+    term_type: str = "PT"
+    preferred: bool = True
+    suppress: str = "N"
+
+    def line(self) -> str:
+        ts, ispref = ("P", "Y") if self.preferred else ("S", "N")
+        fields = [
+            self.cui,
+            self.language,
+            ts,
+            "L0000001",
+            "PF",
+            "S0000001",
+            ispref,
+            "A0000001",
+            "",
+            "",
+            "",
+            self.source,
+        ]
+        return "|".join([*fields, self.term_type, self.cui, self.string, "0", self.suppress, "", ""])
+
+
+ATOMS = (
+    Atom("C0000001", "rhume"),
+    Atom("C0000001", "coryza", preferred=False, term_type="SY"),
+    Atom("C0000001", "common cold", "ENG", "OTHER"),
+    Atom("C0000002", "rhinopharyngite"),
+    Atom("C0000002", "rhume", preferred=False, source="OTHER"),
+    Atom("C0000003", "infarctus du myocarde"),
+    Atom("C0000003", "crise cardiaque", preferred=False, term_type="SY"),
+    Atom("C0000003", "heart attack", "ENG", "OTHER"),
+    Atom("C0000003", "crise du cœur", preferred=False, suppress="O"),
+    Atom("C0000004", "cœur"),
+    Atom("C0000004", "heart", "ENG", "OTHER"),
+    Atom("C0000005", "appendicectomie"),
+    Atom("C0000005", "appendectomy", "ENG", "OTHER"),
+    Atom("C0000005", "ablation de l'appendice", preferred=False, source="OTHER"),
+    Atom("C0000006", "céphalée"),
+    Atom("C0000006", "mal de tête", preferred=False),
+    Atom("C0000006", "headache", "ENG", "OTHER"),
+)
+TYPES = (
+    ("C0000001", "T047"),
+    ("C0000002", "T047"),
+    ("C0000003", "T047"),
+    ("C0000004", "T023"),
+    ("C0000005", "T061"),
+    ("C0000006", "T184"),
+    ("C0000006", "T033"),
+)
+DEFINITIONS = (("C0000003", "Nécrose d'une partie du muscle cardiaque.", "N"), ("C0000001", "Retirée.", "Y"))
+
+
+def write_umls(
+    folder: Path,
+    atoms: Sequence[Atom] = ATOMS,
+    types: Sequence[tuple[str, str]] = TYPES,
+    definitions: Sequence[tuple[str, str, str]] = DEFINITIONS,
+    *,
+    compressed: bool = False,
+) -> Path:
+    """Write MRCONSO, MRSTY and MRDEF."""
+    files = {
+        "MRCONSO.RRF": [atom.line() for atom in atoms],
+        "MRSTY.RRF": [f"{cui}|{tui}|A1|name of {tui}|AT1||" for cui, tui in types],
+        "MRDEF.RRF": [f"{cui}|A1|AT1||DEMO|{text}|{suppress}||" for cui, text, suppress in definitions],
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, lines in files.items():
+        write_lines(folder / (f"{name}.gz" if compressed else name), lines)
+    return folder
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> Path:
+    """Write lines as UTF-8, through gzip if the name says so."""
+    data = "".join(f"{line}\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
+    return path
+
+
+def write_bundle(folder: Path, *, seed: int = 0, dimension: int = 16) -> Path:
+    """Write an encoder that onnxruntime runs: a text is the sum of the random vectors of its letters."""
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+    from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
+
+    letters = "abcdefghijklmnopqrstuvwxyz0123456789 '-"
+    vocabulary = {"[PAD]": 0, "[UNK]": 1, **{letter: place for place, letter in enumerate(letters, start=2)}}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    table = np.random.default_rng(seed).standard_normal((len(vocabulary), dimension)).astype(np.float32)
+    nodes = [
+        helper.make_node("Gather", ["table", "input_ids"], ["letters"]),
+        helper.make_node("Cast", ["attention_mask"], ["mask"], to=TensorProto.FLOAT),
+        helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
+        helper.make_node("Mul", ["letters", "column"], ["kept"]),
+        helper.make_node("ReduceSum", ["kept", "middle"], ["sum"], keepdims=0),
+        helper.make_node("LpNormalization", ["sum"], ["sentence_embedding"], axis=-1),
+    ]
+    constants = {"table": table, "last": np.array([2]), "middle": np.array([1])}
+    graph = helper.make_graph(
+        nodes,
+        "letters",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "length"])
+            for name in ("input_ids", "attention_mask")
+        ],
+        [helper.make_tensor_value_info("sentence_embedding", TensorProto.FLOAT, ["batch", dimension])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, folder / "model.onnx")
+    tokenizer.save(str(folder / "tokenizer.json"))
+    draft = EncoderInfo(
+        dimension=dimension,
+        max_length=64,
+        pooling="mean",
+        precision="fp32",
+        engine=None,
+        batch_invariant=True,
+        base="random letters",
+        training=("nothing",),
+        licence="Apache-2.0",
+        deft_version="0",
+    )
+    seal(folder, draft)
+    return folder
+
+
+class FakeEncoder:
+    """An encoder without files: hashed character trigrams."""
+
+    fingerprint = "fake"
+    dimension = 24
+
+    @dataclass(frozen=True)
+    class Info:
+        precision: str = "fp32"
+        engine: str | None = None
+        batch_invariant: bool = True
+
+    info = Info()
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in enumerate(texts):
+            padded = f" {text.casefold()} "
+            for start in range(len(padded) - 2):
+                number = zlib.crc32(padded[start : start + 3].encode())
+                vectors[row, number % self.dimension] += 1 if number & 1024 else -1
+            vectors[row, 0] += 0.25  # no text is the zero vector
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -1,0 +1,263 @@
+"""Nothing half-written stays behind, and what cannot be read or written is named."""
+
+import errno
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from deft.errors import GateError, InputError
+from deft.files import atomic_folder, atomic_write, read_json, read_text, sha256, write_json
+
+FULL = Path("/dev/full")
+needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+
+
+def write(path, text, *, error=None):
+    with atomic_write(path) as stream:
+        stream.write(text)
+        if error is not None:
+            raise error
+
+
+def fill(path, text, *, error=None, **options):
+    with atomic_folder(path, **options) as folder:
+        (folder / "a").write_text(text)
+        if error is not None:
+            raise error
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+class TestMessages:
+    def test_every_part_has_its_place(self):
+        error = InputError("is odd.", path="a.tsv", line=3, field="grade", remedy="Mend it.")
+        assert str(error) == "a.tsv:3: field grade: is odd. Mend it."
+        assert (error.path, error.line, error.field) == (Path("a.tsv"), 3, "grade")
+
+    def test_parts_may_be_missing(self):
+        assert str(InputError("is odd.")) == "is odd."
+        assert str(InputError("is odd.", path="a")) == "a: is odd."
+        assert str(InputError("is odd.", field="b")) == "field b: is odd."
+
+    def test_exit_codes(self):
+        assert (InputError.exit_code, GateError.exit_code) == (2, 1)
+
+
+class TestAtomicWrite:
+    def test_writes_text_as_it_is(self, tmp_path):
+        with atomic_write(tmp_path / "new" / "a.txt") as stream:
+            stream.write("été\r\n")
+        assert (tmp_path / "new" / "a.txt").read_bytes() == "été\r\n".encode()
+        assert names(tmp_path / "new") == ["a.txt"]
+
+    def test_obeys_the_umask(self, tmp_path):
+        old = os.umask(0o027)
+        try:
+            write_json(tmp_path / "a.json", 1)
+        finally:
+            os.umask(old)
+        assert (tmp_path / "a.json").stat().st_mode & 0o777 == 0o640
+
+    def test_an_error_leaves_the_old_file(self, tmp_path):
+        path = tmp_path / "a.txt"
+        path.write_text("old")
+        with pytest.raises(ZeroDivisionError):
+            write(path, "new" * 100_000, error=ZeroDivisionError())
+        assert path.read_text() == "old"
+        assert names(tmp_path) == ["a.txt"]
+
+    @needs_full
+    @pytest.mark.parametrize("size", [1, 1_000_000])
+    def test_full_disk(self, tmp_path, size):
+        path = tmp_path / "a.txt"
+        path.write_text("old")
+        (tmp_path / ".a.txt.part").symlink_to(FULL)
+        with pytest.raises(InputError, match=r"a\.txt: cannot be written: No space left.*Check") as caught:
+            write(path, "x" * size)
+        assert caught.value.path == path
+        assert path.read_text() == "old"
+        assert names(tmp_path) == ["a.txt"]
+
+    def test_folder_that_cannot_be_made(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match=r"file/a\.txt: cannot be written: File exists"):
+            write_json(tmp_path / "file" / "a.txt", 1)
+
+    def test_read_only_folder(self, tmp_path, monkeypatch):
+        def refuse(self, *arguments, **options):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+        monkeypatch.setattr(Path, "open", refuse)
+        with pytest.raises(InputError, match="cannot be written: Permission denied"):
+            write_json(tmp_path / "a.json", 1)
+
+    def test_a_folder_is_no_file(self, tmp_path):
+        with pytest.raises(InputError, match="cannot be written: Is a directory"):
+            write_json(tmp_path, 1)
+        assert tmp_path.is_dir()
+
+    def test_devices_are_written_to_and_not_replaced(self):
+        with atomic_write(Path("/dev/null")) as stream:
+            stream.write("x")
+        assert Path("/dev/null").is_char_device()
+
+
+class TestAtomicFolder:
+    def test_makes_and_replaces(self, tmp_path):
+        fill(tmp_path / "deep" / "out", "1")
+        fill(tmp_path / "deep" / "out", "2")
+        assert (tmp_path / "deep" / "out" / "a").read_text() == "2"
+        assert names(tmp_path / "deep") == ["out"]
+
+    @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+    def test_an_error_leaves_the_old_folder(self, tmp_path, error):
+        fill(tmp_path / "out", "old")
+        with pytest.raises(error):
+            fill(tmp_path / "out", "new", error=error())
+        assert (tmp_path / "out" / "a").read_text() == "old"
+        assert names(tmp_path) == ["out"]
+
+    def test_readers_see_the_old_folder_until_the_end(self, tmp_path):
+        fill(tmp_path / "out", "old")
+        with atomic_folder(tmp_path / "out") as folder:
+            (folder / "a").write_text("new")
+            assert (tmp_path / "out" / "a").read_text() == "old"
+        assert (tmp_path / "out" / "a").read_text() == "new"
+
+    def test_full_disk(self, tmp_path):
+        fill(tmp_path / "out", "old")
+        full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        with pytest.raises(InputError, match=r"out: cannot be written: No space left on device\. Check"):
+            fill(tmp_path / "out", "new", error=full)
+        assert (tmp_path / "out" / "a").read_text() == "old"
+        assert names(tmp_path) == ["out"]
+
+    def test_leftovers_of_a_killed_build_go(self, tmp_path):
+        for leftover in (".out.part", ".out.old"):
+            (tmp_path / leftover).mkdir()
+            (tmp_path / leftover / "junk").write_text("")
+        (tmp_path / "out").mkdir()
+        fill(tmp_path / "out", "new")
+        assert names(tmp_path) == ["out"]
+        assert names(tmp_path / "out") == ["a"]
+
+    def test_killed_between_the_renames(self, tmp_path):
+        (tmp_path / ".out.old").mkdir()
+        (tmp_path / ".out.old" / "a").write_text("old")
+        with pytest.raises(ZeroDivisionError):
+            fill(tmp_path / "out", "new", error=ZeroDivisionError())
+        assert (tmp_path / "out" / "a").read_text() == "old"
+        assert names(tmp_path) == ["out"]
+
+    def test_really_killed(self, tmp_path):
+        fill(tmp_path / "out", "old")
+        script = (
+            "import sys, time; from pathlib import Path; from deft.files import atomic_folder\n"
+            "with atomic_folder(Path(sys.argv[1])) as folder:\n"
+            "    (folder / 'a').write_text('half'); time.sleep(60)\n"
+        )
+        with subprocess.Popen([sys.executable, "-c", script, str(tmp_path / "out")]) as process:
+            deadline = time.monotonic() + 30
+            while not (tmp_path / ".out.part" / "a").exists() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            process.send_signal(signal.SIGKILL)
+        assert names(tmp_path) == [".out.part", "out"]
+        assert (tmp_path / "out" / "a").read_text() == "old"
+        fill(tmp_path / "out", "new")
+        assert names(tmp_path) == ["out"]
+
+    def test_parent_that_is_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(InputError, match="file/out: cannot be written"):
+            fill(tmp_path / "file" / "out", "x")
+
+    def test_a_file_is_not_replaced(self, tmp_path):
+        (tmp_path / "out").write_text("precious")
+        with pytest.raises(InputError, match=r"out: is a file, not a folder\. Choose another"):
+            fill(tmp_path / "out", "x")
+        assert (tmp_path / "out").read_text() == "precious"
+        assert names(tmp_path) == ["out"]
+
+    def test_a_folder_of_another_kind_is_not_replaced(self, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / "thesis.tex").write_text("precious")
+        with pytest.raises(
+            InputError, match=r"out: holds other things .*no manifest\.json.*empty the folder"
+        ):
+            fill(tmp_path / "out", "x", marker="manifest.json")
+        assert (tmp_path / "out" / "thesis.tex").read_text() == "precious"
+        assert names(tmp_path) == ["out"]
+
+    def test_what_counts_as_its_own(self, tmp_path):
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / ".gitkeep").write_text("")
+        fill(tmp_path / "out", "1", marker="a")
+        fill(tmp_path / "out", "2", marker="a")
+        assert (tmp_path / "out" / "a").read_text() == "2"
+
+    def test_a_link_stays_a_link(self, tmp_path):
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "out").symlink_to(tmp_path / "disk")
+        fill(tmp_path / "out", "new")
+        assert (tmp_path / "out").is_symlink()
+        assert (tmp_path / "disk" / "a").read_text() == "new"
+
+    @pytest.mark.parametrize("path", [".", "..", "/"])
+    def test_places_that_are_never_a_result(self, tmp_path, monkeypatch, path):
+        inside = tmp_path / "work" / "deep"
+        inside.mkdir(parents=True)
+        (inside / "precious").write_text("")
+        monkeypatch.chdir(inside)
+        with pytest.raises(InputError, match="holds other things"):
+            fill(Path(path), "x", marker="manifest.json")
+        assert (inside / "precious").exists()
+
+
+class TestReading:
+    @pytest.mark.parametrize("data", ["é\n".encode(), b"\xef\xbb\xbf" + "é\n".encode()])
+    def test_utf8_with_or_without_mark(self, tmp_path, data):
+        (tmp_path / "a").write_bytes(data)
+        (tmp_path / "a.gz").write_bytes(gzip.compress(data))
+        assert read_text(tmp_path / "a") == read_text(tmp_path / "a.gz") == "é\n"
+
+    @pytest.mark.parametrize(
+        ("encoding", "line", "likely"),
+        [("latin-1", 2, "WINDOWS-1252"), ("utf-16", 1, "UTF-16"), ("utf-16-be", 1, "UTF-16")],
+    )
+    def test_other_encodings_are_named(self, tmp_path, encoding, line, likely):
+        text = "terme\nfièvre\n" if encoding != "utf-16-be" else "\ufeffterme\nfièvre\n"
+        (tmp_path / "a.csv").write_bytes(text.encode(encoding))
+        with pytest.raises(InputError, match=rf"a\.csv:{line}: is not UTF-8\. Convert it.*iconv -f {likely}"):
+            read_text(tmp_path / "a.csv")
+
+    def test_missing_or_broken(self, tmp_path):
+        with pytest.raises(InputError, match="a: cannot be read: No such file"):
+            read_text(tmp_path / "a")
+        whole = gzip.compress(b"x" * 1000)
+        broken = bytearray(whole)
+        broken[15] ^= 0xFF
+        for data in (whole[:-9], b"no gzip", bytes(broken)):
+            (tmp_path / "a.gz").write_bytes(data)
+            with pytest.raises(InputError, match=r"a\.gz: cannot be read: \S"):
+                read_text(tmp_path / "a.gz")
+
+    def test_json(self, tmp_path):
+        write_json(tmp_path / "a.json", {"é": [1, None]})
+        assert read_json(tmp_path / "a.json") == {"é": [1, None]}
+        assert json.loads((tmp_path / "a.json").read_text()) == {"é": [1, None]}
+        (tmp_path / "a.json").write_text('{\n"a": }')
+        with pytest.raises(InputError, match=r"a\.json:2: is not valid JSON"):
+            read_json(tmp_path / "a.json")
+
+    def test_sha256(self, tmp_path):
+        (tmp_path / "a").write_bytes(b"abc")
+        assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
