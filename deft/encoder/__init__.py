@@ -1,0 +1,1 @@
+"""Strings to vectors: training, export, quantization, and a runtime that needs none of their packages."""

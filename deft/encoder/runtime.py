@@ -1,0 +1,277 @@
+"""Running an encoder: texts in, unit vectors out, with onnxruntime and tokenizers alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+from tokenizers import Tokenizer
+from tqdm import tqdm
+
+from deft.encoder.bundle import (
+    INFO,
+    MODEL,
+    PROBE_VALUES,
+    PROBES,
+    REBUILD,
+    TOKENIZER,
+    EncoderInfo,
+    read_info,
+    write_info,
+)
+from deft.errors import InputError
+from deft.files import sha256
+from deft.text import clean
+
+Vectors = npt.NDArray[np.float32]
+Tokens = npt.NDArray[np.int32]
+
+logger = logging.getLogger(__name__)
+
+# Tokens of a block of texts, padding included: 256 to 1024 are equally fast, more is slower.
+_BLOCK_TOKENS = 512
+# Texts tokenized at once: bounds the memory of the tokenizer's own records.
+_TOKENIZE_TEXTS = 8192
+# How far a probe's values may lie from the stored ones. Processors round the last bits differently, and an
+# int8 graph turns such a bit into a step of the quantizer; a wrong tokenizer or graph moves values by their
+# whole size.
+_PROBE_TOLERANCE = {"fp32": 1e-3, "int8": 2e-2}
+
+
+class Encoder:
+    """Turn texts into unit vectors.
+
+    A text's vector does not depend on the texts encoded with it, nor on their order.
+    """
+
+    def __init__(self, folder: Path, info: EncoderInfo, *, threads: int | None = None) -> None:
+        self._info = info
+        self._threads = threads or _usable_cores()
+        self._tokenizer = Tokenizer.from_file(str(Path(folder) / TOKENIZER))
+        self._pad_id = int((self._tokenizer.padding or {}).get("pad_id", 0))
+        self._tokenizer.no_padding()
+        self._tokenizer.enable_truncation(info.max_length)
+        self._session = _open_session(Path(folder) / MODEL)
+
+    @classmethod
+    def open(cls, path: Path | str, *, threads: int | None = None) -> Encoder:
+        """Open an encoder folder.
+
+        Parameters
+        ----------
+        path
+            A folder with `model.onnx`, `tokenizer.json` and `encoder.json`.
+        threads
+            Texts or batches in work at once; all cores the process may use if None.
+
+        Raises
+        ------
+        InputError
+            A file is missing or is not the one that `encoder.json` describes, or a probe's vector is not the
+            stored one.
+        """
+        if threads is not None and threads < 1:
+            raise InputError(f"the number of threads is {threads}; it must be 1 or more.")
+        folder = Path(path)
+        encoder = cls(folder, read_info(folder), threads=threads)
+        encoder._check_probes(folder / INFO)
+        return encoder
+
+    @property
+    def info(self) -> EncoderInfo:
+        """The facts about the encoder."""
+        return self._info
+
+    @property
+    def dimension(self) -> int:
+        """The number of values of a vector."""
+        return self._info.dimension
+
+    @property
+    def fingerprint(self) -> str:
+        """One SHA-256 over graph and tokenizer: equal fingerprints give equal vectors."""
+        return self._info.fingerprint
+
+    def encode(self, texts: Sequence[str], *, progress: bool = False) -> Vectors:
+        """Encode texts.
+
+        Control characters, invisible characters and repeated white space are removed first
+        (`deft.text.clean`). A text of more than `info.max_length` tokens is truncated, with one logged
+        warning a call.
+
+        Parameters
+        ----------
+        texts
+            Texts, none of them blank.
+        progress
+            Draw a progress bar on standard error.
+
+        Returns
+        -------
+        Vectors of unit norm, of shape (number of texts, dimension), in the order of `texts`.
+
+        Raises
+        ------
+        InputError
+            A text is blank or is not a string.
+        """
+        if isinstance(texts, str):
+            raise InputError(
+                "one string was given where a list of texts is expected.", remedy="Put it in a list."
+            )
+        cleaned = [_cleaned(text, position) for position, text in enumerate(texts)]
+        tokens, truncated = self._tokenize(cleaned)
+        if truncated:
+            logger.warning(
+                "%d of %d texts have more than %d tokens and were truncated; the first, number %d: %.60s...",
+                len(truncated),
+                len(tokens),
+                self._info.max_length,
+                truncated[0] + 1,
+                cleaned[truncated[0]],
+            )
+        return self._embed(tokens, progress=progress)
+
+    def _embed(self, tokens: list[Tokens], *, progress: bool = False) -> Vectors:
+        vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
+        blocks = list(self._blocks(tokens))
+        with tqdm(total=len(tokens), disable=not progress, unit="text", desc="encode") as bar:
+            for rows, values in self._run_blocks(tokens, blocks):
+                vectors[rows] = values
+                bar.update(len(rows))
+        return vectors
+
+    def _tokenize(self, texts: Sequence[str]) -> tuple[list[Tokens], list[int]]:
+        """Return the token ids of each text, and the positions of the texts that were too long."""
+        tokens: list[Tokens] = []
+        truncated: list[int] = []
+        for start in range(0, len(texts), _TOKENIZE_TEXTS):
+            for encoding in self._tokenizer.encode_batch(list(texts[start : start + _TOKENIZE_TEXTS])):
+                if encoding.overflowing:
+                    truncated.append(len(tokens))
+                tokens.append(np.asarray(encoding.ids, dtype=np.int32))
+        return tokens, truncated
+
+    def _blocks(self, tokens: list[Tokens]) -> Iterator[list[int]]:
+        """Yield the positions of all texts in blocks of like length, the longest first."""
+        order = sorted(range(len(tokens)), key=lambda position: -len(tokens[position]))
+        start = 0
+        while start < len(order):
+            longest = len(tokens[order[start]])
+            size = max(1, _BLOCK_TOKENS // longest)
+            yield order[start : start + size]
+            start += size
+
+    def _run_blocks(
+        self, tokens: list[Tokens], blocks: list[list[int]]
+    ) -> Iterator[tuple[list[int], Vectors]]:
+        """Run blocks on several threads, each run on one: runs of a session are independent."""
+        run = self._run_together if self._info.batch_invariant else self._run_alone
+
+        def work(rows: list[int]) -> Vectors:
+            return run([tokens[row] for row in rows])
+
+        if len(blocks) < 2 or self._threads == 1:
+            yield from zip(blocks, map(work, blocks), strict=True)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            try:
+                yield from zip(blocks, pool.map(work, blocks), strict=True)
+            finally:  # an interrupt does not wait for all that was planned
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run_alone(self, tokens: list[Tokens]) -> Vectors:
+        return np.concatenate([self._run_together([row]) for row in tokens])
+
+    def _run_together(self, tokens: list[Tokens]) -> Vectors:
+        shape = (len(tokens), max(len(row) for row in tokens))
+        ids = np.full(shape, self._pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        for position, row in enumerate(tokens):
+            ids[position, : len(row)] = row
+            mask[position, : len(row)] = 1
+        outputs: list[Any] = self._session.run(
+            ["sentence_embedding"], {"input_ids": ids, "attention_mask": mask}
+        )
+        vectors: Vectors = outputs[0]
+        return vectors
+
+    def _check_probes(self, path: Path) -> None:
+        stored = self._info.probes or {}
+        if not stored:
+            raise InputError("it holds no probe vectors.", path=path, field="probes", remedy=REBUILD)
+        vectors = self._embed(self._tokenize(list(stored))[0])
+        tolerance = _PROBE_TOLERANCE[self._info.precision]
+        for (text, expected), vector in zip(stored.items(), vectors, strict=True):
+            found = vector[: len(expected)]
+            if len(found) != len(expected) or not np.allclose(found, expected, rtol=0, atol=tolerance):
+                raise InputError(
+                    f"the vector of {text[:40]!r} is not the one stored when the encoder was made.",
+                    path=path,
+                    field="probes",
+                    remedy="Upgrade onnxruntime and tokenizers, or make the encoder anew on this computer.",
+                )
+
+
+def seal(folder: Path, draft: EncoderInfo) -> EncoderInfo:
+    """Complete a bundle whose graph and tokenizer are in place: checksums, probe vectors, `encoder.json`.
+
+    Parameters
+    ----------
+    folder
+        The folder, with `model.onnx` and `tokenizer.json`.
+    draft
+        The other facts.
+
+    Returns
+    -------
+    The completed facts.
+    """
+    folder = Path(folder)
+    encoder = Encoder(folder, draft)
+    vectors = encoder._embed(encoder._tokenize(PROBES)[0])
+    probes = {
+        text: tuple(round(float(value), 6) for value in vector[:PROBE_VALUES])
+        for text, vector in zip(PROBES, vectors, strict=True)
+    }
+    info = replace(
+        draft, sha256=sha256(folder / MODEL), tokenizer_sha256=sha256(folder / TOKENIZER), probes=probes
+    )
+    write_info(folder, info)
+    return info
+
+
+def _open_session(path: Path) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no base class
+        raise InputError(
+            f"onnxruntime cannot load the graph ({error}).", path=path, remedy=REBUILD
+        ) from error
+
+
+def _cleaned(text: object, position: int) -> str:
+    if not isinstance(text, str):
+        raise InputError(f"text number {position + 1} is not a string but {type(text).__name__}.")
+    cleaned = clean(text)
+    if not cleaned:
+        raise InputError(f"text number {position + 1} is empty.", remedy="Remove it or fill it in.")
+    return cleaned
+
+
+def _usable_cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
