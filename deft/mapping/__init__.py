@@ -1,0 +1,1 @@
+"""Neighbours to decisions: the term mapper."""

@@ -1,0 +1,93 @@
+"""Mappings go out: a table to read, TSV for spreadsheets, JSON Lines for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from deft.files import atomic_write
+from deft.mapping.mapper import Candidate, Mapping
+
+# Definitions are long: they are in TSV and in Python, not in JSON Lines.
+JSON_FIELDS = ("rank", "cui", "name", "matched", "language", "source", "semantic_types", "cosine", "score")
+FIELDS = (*JSON_FIELDS[:-2], "definition", *JSON_FIELDS[-2:])
+
+_WIDTH = 44  # characters of a name in a table
+# Characters that JSON may hold as they are, but that some readers take for the end of a line.
+_LINE_ENDS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})
+
+
+def write_mappings(mappings: Iterable[Mapping], format_: str, path: Path | None = None) -> None:
+    """Write mappings as ``table``, ``tsv`` or ``jsonl`` to a file, or to standard output.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    lines = _WRITERS[format_](mappings)
+    if path is None:
+        sys.stdout.writelines(lines)
+        return
+    with atomic_write(path) as stream:
+        stream.writelines(lines)
+
+
+def to_json(mapping: Mapping) -> str:
+    """Return a mapping as one line of JSON: ``{"query": ..., "candidates": [{"rank": 1, ...}, ...]}``."""
+    candidates = [
+        {field: getattr(candidate, field) for field in JSON_FIELDS} for candidate in mapping.candidates
+    ]
+    record = {"query": mapping.query, "candidates": candidates}
+    return json.dumps(record, ensure_ascii=False).translate(_LINE_ENDS)
+
+
+def _jsonl(mappings: Iterable[Mapping]) -> Iterator[str]:
+    for mapping in mappings:
+        yield to_json(mapping) + "\n"
+
+
+def _tsv(mappings: Iterable[Mapping]) -> Iterator[str]:
+    # a row a candidate, and one with empty fields for a query that has none
+    yield "\t".join(("query", *FIELDS)) + "\n"
+    for mapping in mappings:
+        rows = [_values(candidate) for candidate in mapping.candidates] or [[""] * len(FIELDS)]
+        for row in rows:
+            yield "\t".join((_one_line(mapping.query), *row)) + "\n"
+
+
+def _table(mappings: Iterable[Mapping]) -> Iterator[str]:
+    for mapping in mappings:
+        yield f"{_one_line(mapping.query)}\n"
+        if not mapping.candidates:
+            yield "  no match\n"
+        for candidate in mapping.candidates:
+            name = candidate.name if len(candidate.name) <= _WIDTH else candidate.name[: _WIDTH - 1] + "…"
+            matched = "" if candidate.matched == candidate.name else f"  ← {candidate.matched}"
+            line = (
+                f"  {candidate.rank:>2}  {candidate.cui}  {candidate.score:6.3f}  {name:<{_WIDTH}}{matched}"
+            )
+            yield line.rstrip() + "\n"
+
+
+def _values(candidate: Candidate) -> list[str]:
+    return [_one_line(_text(getattr(candidate, field))) for field in FIELDS]
+
+
+def _text(value: str | float | tuple[str, ...]) -> str:
+    if isinstance(value, tuple):
+        return ";".join(value)
+    return f"{value:.6f}" if isinstance(value, float) else str(value)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+_WRITERS: dict[str, Callable[[Iterable[Mapping]], Iterator[str]]] = {
+    "jsonl": _jsonl,
+    "tsv": _tsv,
+    "table": _table,
+}
