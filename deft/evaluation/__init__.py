@@ -1,0 +1,1 @@
+"""Decisions to numbers: scores with intervals, baselines, speed, the leaderboard and the report."""

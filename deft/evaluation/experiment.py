@@ -1,0 +1,264 @@
+"""Runs of the evaluation: an encoder or an index on one side, a scored file on the other, a baseline beside.
+
+The baseline of every table is character n-grams, fitted and scored in the same run on the same items.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deft.config import QuantizeParams, ScoredData
+from deft.corpora.deft2020 import SentencePair, SentenceSet, read_choices, read_grades, read_t1, read_t2
+from deft.encoder.runtime import Encoder
+from deft.evaluation.baseline import NgramBaseline, NgramEncoder
+from deft.evaluation.deft_tasks import (
+    GradeModel,
+    TextEncoder,
+    answer_ranks,
+    gold_grades,
+    rank_targets,
+    score_t1,
+    score_t2,
+    similarities,
+)
+from deft.evaluation.linking import DEPTHS, Miss, evaluate_mapping, first_ranks, hardest_misses, recall_curve
+from deft.evaluation.metrics import difference, recall_at_k, spearman_rho
+from deft.mapping.mapper import TermMapper
+from deft.terminology.lexicon import GoldMapping
+
+logger = logging.getLogger(__name__)
+
+GRADES = "grades.json"  # the grade model that a model folder may carry
+
+
+@dataclass(frozen=True)
+class TaskRun:
+    """Scores of a DEFT task, ``{"data": kind, "systems": {name: scores}}``, and our predictions."""
+
+    scores: dict[str, Any]
+    predictions: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class MappingRun:
+    """Scores of a mapping, the curve of recall@k (columns `k`, `system`, `recall`) and the misses."""
+
+    scores: dict[str, Any]
+    curve: pd.DataFrame
+    misses: list[Miss]
+
+
+def run_t1(
+    data: Path,
+    model: Path,
+    *,
+    train: Path | None = None,
+    keep_grade_model: bool = False,
+    kind: ScoredData = "unspecified",
+    resamples: int = 1000,
+    seed: int = 13,
+) -> TaskRun:
+    """Grade the pairs of a task 1 file with an encoder and score the grades.
+
+    The grade model is fitted on `train` (and, if `keep_grade_model`, written to the model folder), else read
+    from the model folder; without either, the grade is five times the cosine.
+    """
+    encoder = Encoder.open(model)
+    pairs = read_t1(data)
+    if train is None:
+        systems = {"deft": _grades(pairs, encoder, model / GRADES)}
+    else:
+        fitted = read_t1(train)
+        grader = GradeModel.fit(fitted, encoder)
+        if keep_grade_model:
+            grader.save(model / GRADES)
+        ngrams = NgramEncoder.fit([text for pair in fitted for text in (pair.source, pair.target)])
+        systems = {
+            "deft": grader.predict(pairs, encoder),
+            "ngrams": GradeModel.fit(fitted, ngrams).predict(pairs, ngrams),
+        }
+    scores = {
+        name: score_t1(pairs, grades, resamples=resamples, seed=seed) for name, grades in systems.items()
+    }
+    return TaskRun({"data": kind, "systems": scores}, systems["deft"])
+
+
+def run_t2(
+    data: Path, model: Path, *, kind: ScoredData = "unspecified", resamples: int = 1000, seed: int = 13
+) -> TaskRun:
+    """Rank the candidates of each set of a task 2 file by cosine and score the ranking."""
+    encoder = Encoder.open(model)
+    sets = read_t2(data)
+    ngrams = NgramEncoder.fit([text for item in sets for text in (item.source, *item.targets)])
+    systems = {"deft": rank_targets(sets, encoder), "ngrams": rank_targets(sets, ngrams)}
+    scores = {name: score_t2(sets, ranks, resamples=resamples, seed=seed) for name, ranks in systems.items()}
+    return TaskRun(
+        {"data": kind, "systems": scores}, {key: order[0] for key, order in systems["deft"].items()}
+    )
+
+
+def score_predictions(
+    task: str, data: Path, predictions: Path, *, resamples: int = 1000, seed: int = 13
+) -> dict[str, Any]:
+    """Score a file of predictions for task ``t1`` or ``t2``."""
+    if task == "t1":
+        return score_t1(read_t1(data), read_grades(predictions), resamples=resamples, seed=seed)
+    return score_t2(read_t2(data), read_choices(predictions), resamples=resamples, seed=seed)
+
+
+def run_mapping(
+    index: Path,
+    gold: Sequence[GoldMapping],
+    *,
+    kind: ScoredData = "unspecified",
+    baseline: bool = True,
+    resamples: int = 1000,
+    seed: int = 13,
+    progress: bool = False,
+) -> MappingRun:
+    """Map the queries of a gold mapping with an index and score the rankings."""
+    mapper = TermMapper.open(index)
+    depth = max(DEPTHS)
+    queries = [item.query for item in gold]
+    mappings = mapper.map(queries, k=depth, progress=progress)
+    rankings: dict[str, list[tuple[str, ...]]] = {
+        "deft": [tuple(candidate.cui for candidate in mapping.candidates) for mapping in mappings]
+    }
+    if baseline:
+        rankings["ngrams"] = _ngram_rankings(mapper, queries, depth)
+    concepts = mapper.concepts
+    score = partial(evaluate_mapping, gold, known=concepts.cuis, resamples=resamples, seed=seed)
+    in_index = [place for place, item in enumerate(gold) if not item.cuis.isdisjoint(concepts.cuis)]
+    ranks = {name: first_ranks(gold, found)[in_index] for name, found in rankings.items()}
+    curve = [
+        (k, name, round(recall, 5))
+        for name, found in ranks.items()
+        if len(found)
+        for k, recall in enumerate(recall_curve(found, depth), start=1)
+    ]
+    names = dict(zip(concepts.concepts["cui"], concepts.concepts["name"], strict=True))
+    return MappingRun(
+        {"data": kind, "systems": {name: score(found) for name, found in rankings.items()}},
+        pd.DataFrame(curve, columns=["k", "system", "recall"]),
+        hardest_misses(gold, mappings, names),
+    )
+
+
+@dataclass(frozen=True)
+class QualityItems:
+    """What the quality of an encoder is measured on, item by item: two encoders can be compared in pairs.
+
+    Attributes
+    ----------
+    pairs
+        Graded sentence pairs.
+    sets
+        Sentence sets.
+    queries
+        Names of dev concepts, by CUI: columns `cui`, `left`.
+    names
+        What each of them must find another name of its concept among: columns `cui`, `string`.
+    """
+
+    pairs: Sequence[SentencePair]
+    sets: Sequence[SentenceSet]
+    queries: pd.DataFrame
+    names: pd.DataFrame
+
+    @classmethod
+    def read(
+        cls, params: QuantizeParams, prepared: Path, *, most: int = 5000, seed: int = 13
+    ) -> QualityItems:
+        """Read the training parts that the parameters name, and the names of dev concepts.
+
+        The names stand among those of at most `most` other strings of the index.
+        """
+        queries = pd.read_parquet(prepared / "synonyms_dev.parquet").drop_duplicates("left")
+        names = pd.read_parquet(prepared / "atoms.parquet")
+        own = names["cui"].isin(queries["cui"])
+        others = names[~own].sample(min(most, int((~own).sum())), random_state=seed)
+        return cls(
+            [] if params.t1 is None else read_t1(params.t1),
+            [] if params.t2 is None else read_t2(params.t2),
+            queries[["cui", "left"]],
+            pd.concat([names[own], others]),
+        )
+
+
+def quality(items: QualityItems, encoder: TextEncoder) -> dict[str, tuple[Any, tuple[np.ndarray, ...]]]:
+    """Return, for each metric, its function and the columns that it is computed from, a row an item.
+
+    ``spearman`` of the cosine of graded pairs, ``accuracy`` of task 2 and ``recall_at_1`` of synonym
+    retrieval; one without items is left out.
+    """
+    found: dict[str, tuple[Any, tuple[np.ndarray, ...]]] = {}
+    if items.pairs:
+        cosines = similarities(items.pairs, encoder, ("cosine",))[:, 0]
+        found["spearman"] = (spearman_rho, (gold_grades(items.pairs), np.round(cosines, 6)))
+    if items.sets:
+        found["accuracy"] = (
+            partial(recall_at_k, k=1),
+            (answer_ranks(items.sets, rank_targets(items.sets, encoder)),),
+        )
+    if len(items.queries):
+        found["recall_at_1"] = (partial(recall_at_k, k=1), (_synonym_ranks(items, encoder),))
+    return found
+
+
+def compare_precisions(
+    items: QualityItems, fp32: TextEncoder, int8: TextEncoder, *, resamples: int = 1000, seed: int = 13
+) -> dict[str, dict[str, Any]]:
+    """Return, for each metric, its value with each encoder and the interval of int8 less fp32."""
+    before, after = quality(items, fp32), quality(items, int8)
+    return {
+        name: {
+            "fp32": float(statistic(*columns)),
+            "int8": float(statistic(*after[name][1])),
+            "difference": difference(
+                statistic, columns, after[name][1], resamples=resamples, seed=seed
+            ).to_dict(),
+        }
+        for name, (statistic, columns) in before.items()
+    }
+
+
+def _grades(pairs: Sequence[SentencePair], encoder: Encoder, stored: Path) -> dict[str, float]:
+    if stored.is_file():
+        return GradeModel.load(stored).predict(pairs, encoder)
+    logger.warning("no grade model: the grade is five times the cosine. Give the training part to fit one.")
+    cosines = similarities(pairs, encoder, ("cosine",))[:, 0]
+    return {pair.id: float(np.clip(5 * cosine, 0, 5)) for pair, cosine in zip(pairs, cosines, strict=True)}
+
+
+def _ngram_rankings(mapper: TermMapper, queries: Sequence[str], depth: int) -> list[tuple[str, ...]]:
+    concepts = mapper.concepts
+    cuis = concepts.concepts["cui"].to_numpy()[concepts.atoms["concept"]]
+    carried = pd.Series(cuis).groupby(concepts.atoms["string"].to_numpy()).agg(set)
+    baseline = NgramBaseline.fit(concepts.strings["string"].to_list(), carried.to_list())
+    return baseline.rank(queries, depth)
+
+
+def _synonym_ranks(items: QualityItems, encoder: TextEncoder) -> np.ndarray:
+    """Rank of the nearest other name of each query's concept among all strings but the query itself."""
+    codes, strings = pd.factorize(items.names["string"])
+    vectors = encoder.encode(list(strings))
+    place = {string: row for row, string in enumerate(strings)}
+    rows_of = pd.Series(codes).groupby(items.names["cui"].to_numpy()).agg(list)
+    queries = items.queries["left"].to_list()
+    ranks = np.zeros(len(queries), dtype=np.intp)
+    for row, (query, cui, vector) in enumerate(
+        zip(queries, items.queries["cui"], encoder.encode(queries), strict=True)
+    ):
+        cosines = np.round(vectors @ vector, 6)
+        if query in place:
+            cosines[place[query]] = -2.0
+        ranks[row] = 1 + int((cosines > cosines[rows_of[cui]].max()).sum())
+    return ranks

@@ -1,0 +1,238 @@
+"""The project's metrics, and bootstrap intervals around them.
+
+A metric reduces the last axis of its arrays, the items, so that one call scores a thousand resamples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from deft.corpora.deft2020 import MAX_GRADE
+from deft.errors import InputError
+
+Array = NDArray[np.float64]
+Statistic = Callable[..., Array]
+
+_CELLS = 1_000_000  # values of one column that are resampled at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A value and the bounds of its confidence interval."""
+
+    value: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, float]:
+        """Return the interval as JSON can hold it."""
+        return asdict(self)
+
+
+class Correlation(NamedTuple):
+    """A correlation coefficient and the probability of one as far from 0 if there were no relation."""
+
+    rho: float
+    p_value: float
+
+
+def edrm(gold: ArrayLike, predicted: ArrayLike, reference: Literal["gold", "prediction"] = "gold") -> Array:
+    """Return the DEFT 2020 task 1 accuracy in relative distance to the mean grade ("EDRM"), from 0 to 1.
+
+    It is the mean over pairs of ``1 - |h - r| / dmax``, h being the prediction and r the gold grade. Two
+    readings of ``dmax`` are published: the largest distance that any prediction could have had from the gold
+    grade, ``max(r, 5 - r)``, and the same seen from the prediction, ``max(h, 5 - h)``.
+
+    Parameters
+    ----------
+    gold
+        Grades from 0 to 5, shape (..., n).
+    predicted
+        Predictions of the same shape; those outside 0 to 5 are clipped.
+    reference
+        The grade from which ``dmax`` is taken.
+
+    Raises
+    ------
+    InputError
+        The shapes differ, there is no pair, a value is not finite or a gold grade is outside 0 to 5.
+    """
+    true, given = _columns(gold, predicted)
+    if true.min() < 0 or true.max() > MAX_GRADE:
+        raise InputError("a gold grade lies outside 0 to 5.")
+    given = np.clip(given, 0, MAX_GRADE)
+    origin = true if reference == "gold" else given
+    return _mean(1 - np.abs(given - true) / np.maximum(origin, MAX_GRADE - origin))
+
+
+def spearman_rho(gold: ArrayLike, predicted: ArrayLike) -> Array:
+    """Return Spearman's rank correlation, tied values sharing their mean rank.
+
+    A constant column orders nothing: its correlation is 0.
+    """
+    left, right = (_centred_ranks(column) for column in _columns(gold, predicted))
+    scale = np.sqrt(np.sum(left**2, axis=-1) * np.sum(right**2, axis=-1))
+    product = np.sum(left * right, axis=-1)
+    rho = np.divide(product, scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.asarray(np.clip(rho, -1, 1))
+
+
+def spearman(gold: ArrayLike, predicted: ArrayLike) -> Correlation:
+    """Return Spearman's rank correlation of two columns with its two-sided p-value.
+
+    A constant column orders nothing: its correlation is 0 and its p-value 1. Fewer than three pairs prove
+    nothing either: their p-value is 1.
+    """
+    left, right = _columns(gold, predicted)
+    if left.size < 3 or np.ptp(left) == 0 or np.ptp(right) == 0:
+        return Correlation(float(spearman_rho(left, right)), 1.0)
+    result = stats.spearmanr(left, right)
+    return Correlation(float(result.statistic), float(result.pvalue))
+
+
+def accuracy(gold: ArrayLike, predicted: ArrayLike) -> Array:
+    """Return the part of the items whose prediction equals the gold, shape (..., n) to (...)."""
+    true, given = _columns(gold, predicted)
+    return _mean(true == given)
+
+
+def recall_at_k(ranks: ArrayLike, k: int) -> Array:
+    """Return the part of the queries whose answer stands among the first `k`.
+
+    Parameters
+    ----------
+    ranks
+        Rank of the answer of each query, from 1; 0 or None where it was not found. Shape (..., n).
+    k
+        Length of the list that is looked at.
+    """
+    found = _ranks(ranks)
+    return _mean((found > 0) & (found <= k))
+
+
+def mean_reciprocal_rank(ranks: ArrayLike) -> Array:
+    """Return the mean of ``1 / rank``, an answer that was not found (rank 0 or None) counting 0."""
+    found = _ranks(ranks)
+    return _mean(np.divide(1.0, found, out=np.zeros_like(found), where=found > 0))
+
+
+def mean_average_precision(ranks: ArrayLike) -> Array:
+    """Return the mean average precision of sets with one relevant item each, from the ranks of these items.
+
+    The precision at the one relevant item is ``1 / rank``, so this equals the mean reciprocal rank.
+    """
+    return mean_reciprocal_rank(ranks)
+
+
+def bootstrap(
+    statistic: Statistic,
+    *columns: ArrayLike,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 13,
+) -> Interval:
+    """Return a statistic of paired columns with its percentile bootstrap interval, resampling rows.
+
+    Parameters
+    ----------
+    statistic
+        Takes one array per column, of shape (..., n), and returns shape (...).
+    columns
+        Arrays of length n: row i of each belongs to item i.
+    resamples
+        Number of resamples.
+    level
+        Confidence level.
+    seed
+        Seed of the resampling: the same rows are drawn for every statistic of n items.
+
+    Raises
+    ------
+    InputError
+        There is no row, or the columns differ in length.
+    """
+    rows = [np.asarray(column) for column in columns]
+    if len({len(column) for column in rows}) != 1 or len(rows[0]) == 0:
+        raise InputError(
+            f"expected columns of one length, with rows; found {[len(column) for column in rows]}."
+        )
+    value = float(statistic(*rows))
+    count = len(rows[0])
+    if count == 1:
+        return Interval(value, value, value)
+
+    def along_axis(*resampled: NDArray[Any], axis: int) -> Array:  # noqa: ARG001 - always the last axis
+        return statistic(*resampled)
+
+    bounds = stats.bootstrap(
+        rows,
+        along_axis,
+        paired=True,
+        vectorized=True,
+        n_resamples=resamples,
+        batch=max(1, _CELLS // count),
+        confidence_level=level,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return Interval(value, float(bounds.low), float(bounds.high))
+
+
+def difference(
+    statistic: Statistic,
+    before: Sequence[ArrayLike],
+    after: Sequence[ArrayLike],
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 13,
+) -> Interval:
+    """Return ``statistic(*after) - statistic(*before)`` with its interval, resampling both together.
+
+    Parameters
+    ----------
+    before, after
+        The columns of the statistic for two systems on the same items: ``(gold, predicted)`` or ``(ranks,)``.
+    """
+    width = len(before)
+
+    def change(*columns: NDArray[Any]) -> Array:
+        return statistic(*columns[width:]) - statistic(*columns[:width])
+
+    return bootstrap(change, *before, *after, resamples=resamples, level=level, seed=seed)
+
+
+def _columns(gold: ArrayLike, predicted: ArrayLike) -> tuple[Array, Array]:
+    true, given = np.asarray(gold, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
+    if true.shape != given.shape:
+        raise InputError(f"gold and predictions differ in shape: {true.shape} and {given.shape}.")
+    if true.size == 0:
+        raise InputError("there is nothing to score.")
+    if not (np.isfinite(true).all() and np.isfinite(given).all()):
+        raise InputError("a value to score is not a finite number.")
+    return true, given
+
+
+def _mean(values: NDArray[Any]) -> Array:
+    return np.asarray(np.mean(values, axis=-1))
+
+
+def _ranks(ranks: ArrayLike) -> Array:
+    # None becomes NaN in this conversion, and then 0: not found.
+    found: Array = np.nan_to_num(np.asarray(ranks, dtype=np.float64))
+    if found.size == 0:
+        raise InputError("there is nothing to score.")
+    if found.min() < 0:
+        raise InputError("a rank is negative.", remedy="Ranks start at 1; 0 means not found.")
+    return found
+
+
+def _centred_ranks(values: Array) -> Array:
+    ranks = np.asarray(stats.rankdata(values, axis=-1), dtype=np.float64)
+    return np.asarray(ranks - ranks.mean(axis=-1, keepdims=True))

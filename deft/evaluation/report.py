@@ -1,0 +1,399 @@
+"""One self-contained HTML page about an experiment.
+
+The page asks nothing of the network: its style and plots are inside it. Input files are the metrics that the
+stages wrote; a section whose file does not exist is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from math import log
+from pathlib import Path
+from typing import Any, TypeVar
+
+from deft import __version__
+from deft.config import DataKind
+from deft.errors import InputError
+from deft.evaluation.leaderboard import KINDS, Row, read_leaderboard
+from deft.evaluation.linking import read_misses
+from deft.files import atomic_write, read_json
+
+SHOWN_MISSES = 25
+
+_METRICS = {
+    "edrm": "EDRM (gold)",
+    "edrm_prediction": "EDRM (prediction)",
+    "spearman": "Spearman",
+    "map": "MAP",
+    "accuracy": "Accuracy",
+    "mrr": "MRR",
+}
+_TASKS = {"t1": "Task 1", "t2": "Task 2"}
+_SYSTEMS = {
+    "deft": "deft",
+    "ngrams": "Character n-grams",
+    "fp32": "fp32",
+    "onnxruntime": "int8, onnxruntime",
+    "inc": "int8, Neural Compressor",
+}
+_DATA = {
+    "official": "the official DEFT 2020 files",
+    "stand-in": "a stand-in for the DEFT 2020 files",
+    "sample": "the sample in the repository",
+    "unspecified": "data of an unspecified kind",
+}
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """The files that a report is made of; None, or a path where there is no file, leaves a section out.
+
+    Attributes
+    ----------
+    t1, t2
+        ``{"data": kind, "systems": {name: scores}}`` with the scores of `score_t1` and `score_t2`, our system
+        first.
+    mapping
+        The same with the scores of `evaluate_mapping`.
+    errors
+        CSV of `write_misses`.
+    quantization
+        ``{"engine": chosen, "engines": {name: {"passed": bool, "metrics": {metric: {"fp32": x, "int8": x,
+        "difference": interval}}}}}``.
+    speed
+        What `deft.evaluation.speed.measure` returns, for ``fp32`` and each engine.
+    leaderboard
+        CSV of `update_leaderboard`.
+    params
+        The experiment's ``params.yaml``.
+    """
+
+    t1: Path | None = None
+    t2: Path | None = None
+    mapping: Path | None = None
+    errors: Path | None = None
+    quantization: Path | None = None
+    speed: Path | None = None
+    leaderboard: Path | None = None
+    params: Path | None = None
+
+    @classmethod
+    def in_folder(cls, folder: Path, *, params: Path | None = None) -> ReportInputs:
+        """Return the inputs under their usual names in one folder."""
+        folder = Path(folder)
+        return cls(
+            t1=folder / "t1.json",
+            t2=folder / "t2.json",
+            mapping=folder / "mapping.json",
+            errors=folder / "errors.csv",
+            quantization=folder / "quantization.json",
+            speed=folder / "speed.json",
+            leaderboard=folder / "leaderboard.csv",
+            params=params,
+        )
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A metric with one score a system: an interval as JSON holds it."""
+
+    metric: str
+    scores: tuple[Mapping[str, float], ...]
+
+    @property
+    def label(self) -> str:
+        return _label(self.metric)
+
+
+@dataclass(frozen=True)
+class _Table:
+    """Scores of some systems, ours first, on `n` items."""
+
+    title: str
+    systems: tuple[str, ...]
+    lines: tuple[_Line, ...]
+    n: int
+
+    @classmethod
+    def of(cls, title: str, systems: Mapping[str, Mapping[str, Any]]) -> _Table:
+        first = next(iter(systems.values()))
+        metrics = [name for name, score in first.items() if isinstance(score, Mapping) and "value" in score]
+        lines = (_Line(metric, tuple(scores[metric] for scores in systems.values())) for metric in metrics)
+        return cls(title, tuple(systems), tuple(lines), first["n"])
+
+    @property
+    def recall(self) -> dict[int, _Line]:
+        """The lines of recall@k, by k."""
+        found = {line.metric.removeprefix("recall_at_"): line for line in self.lines}
+        return {int(k): line for k, line in found.items() if k.isdecimal()}
+
+
+@dataclass(frozen=True)
+class _Scores:
+    """What one metrics file holds."""
+
+    data: DataKind
+    tables: tuple[_Table, ...]
+    significance: str
+
+
+@dataclass(frozen=True)
+class _Tile:
+    """A headline score, with the baseline's."""
+
+    task: str
+    line: _Line
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """Recall of one system in a plot: its points with the ends of their intervals, and its label."""
+
+    system: str
+    points: tuple[tuple[float, float, float, float], ...]
+    label_y: float
+    value: float
+
+    @property
+    def path(self) -> str:
+        return " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in self.points)
+
+
+@dataclass(frozen=True)
+class _Plot:
+    """Recall@k of some systems, in the units of the drawing."""
+
+    title: str
+    n: int
+    curves: tuple[_Curve, ...]
+    x_ticks: tuple[tuple[float, int], ...]
+    y_ticks: tuple[tuple[float, float], ...]
+
+
+def build_report(inputs: ReportInputs, out: Path) -> None:
+    """Write the report of an experiment.
+
+    Raises
+    ------
+    InputError
+        An input is not what its stage writes, or `out` cannot be written.
+    """
+    page = render(inputs)
+    with atomic_write(out) as stream:
+        stream.write(page)
+
+
+def render(inputs: ReportInputs) -> str:
+    """Return the page as HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("deft.evaluation"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "along": _along,
+        "amount": _amount,
+        "label": _label,
+        "score": _score,
+        "signed": _signed,
+        "system": _system,
+    }
+    return environment.get_template("report.html.j2").render(_content(inputs))
+
+
+def _content(inputs: ReportInputs) -> dict[str, Any]:
+    t1, t2, mapping = (_load(path, _read_scores) for path in (inputs.t1, inputs.t2, inputs.mapping))
+    known = [scores for scores in (t1, t2, mapping) if scores]
+    return {
+        "version": __version__,
+        "data": known[0].data if known else None,
+        "data_words": _DATA,
+        "tiles": _tiles({"Task 1": t1, "Task 2": t2, "Mapping": mapping}),
+        "t1": t1,
+        "t2": t2,
+        "mapping": mapping,
+        "plots": [_plot(table) for table in mapping.tables if table.recall] if mapping else [],
+        "quantization": _load(inputs.quantization, _read_quantization),
+        "speed": _load(inputs.speed, _read_speed),
+        "leaderboard": _load(inputs.leaderboard, _read_standings),
+        "misses": (_load(inputs.errors, read_misses) or [])[:SHOWN_MISSES],
+        "params": _load(inputs.params, lambda path: path.read_text(encoding="utf-8")),
+    }
+
+
+def _load(path: Path | None, read: Callable[[Path], T]) -> T | None:
+    """Read a file if it is there; whatever else it holds than its stage writes is an input error."""
+    if path is None or not Path(path).exists():
+        return None
+    try:
+        return read(Path(path))
+    except (AttributeError, KeyError, StopIteration, TypeError, ValueError) as error:
+        raise InputError(
+            f"does not have the expected shape ({type(error).__name__}: {error}).",
+            path=path,
+            remedy="Run the stage that writes it again.",
+        ) from error
+
+
+def _read_scores(path: Path) -> _Scores:
+    document = read_json(path)
+    systems: dict[str, dict[str, Any]] = document["systems"]
+    tables = [_Table.of("All queries", systems)]
+    restricted = {name: scores["in_index"] for name, scores in systems.items() if "in_index" in scores}
+    if restricted and 0 < next(iter(restricted.values()))["n"] < tables[0].n:
+        tables.append(_Table.of("Queries with a right concept in the index", restricted))
+    ours = next(iter(systems.values()))
+    return _Scores(document["data"], tuple(tables), _significance(ours.get("p_value")))
+
+
+def _read_quantization(path: Path) -> dict[str, Any]:
+    document = read_json(path)
+    engines: dict[str, dict[str, Any]] = document["engines"]
+    metrics = dict.fromkeys(metric for engine in engines.values() for metric in engine["metrics"])
+    return {
+        "chosen": document.get("engine"),
+        "engines": {name: engine["passed"] for name, engine in engines.items()},
+        "lines": [
+            {
+                "metric": metric,
+                "fp32": next(engine["metrics"][metric]["fp32"] for engine in engines.values()),
+                "changes": [engine["metrics"][metric]["difference"] for engine in engines.values()],
+            }
+            for metric in metrics
+        ],
+    }
+
+
+def _read_speed(path: Path) -> dict[str, Any]:
+    document: dict[str, Any] = read_json(path)
+    systems: dict[str, dict[str, Any]] = document["systems"]
+    reference = systems.get("fp32")
+    rows = [
+        {
+            "system": name,
+            "file_mib": row["file_mib"],
+            "peak_memory_mib": row["peak_memory_mib"],
+            "rate": row["texts_per_second"],
+            "speedup": row["texts_per_second"]["value"] / reference["texts_per_second"]["value"]
+            if reference
+            else None,
+        }
+        for name, row in systems.items()
+    ]
+    return document | {"rows": rows}
+
+
+def _tiles(tasks: Mapping[str, _Scores | None]) -> list[_Tile]:
+    headlines = {
+        "Task 1": ("edrm", "spearman"),
+        "Task 2": ("map",),
+        "Mapping": ("recall_at_1", "recall_at_5"),
+    }
+    return [
+        _Tile(task, line)
+        for task, scores in tasks.items()
+        if scores
+        for line in scores.tables[0].lines
+        if line.metric in headlines[task]
+    ]
+
+
+def _read_standings(path: Path) -> list[dict[str, Any]]:
+    """Return the rows of each task and metric, best first."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in read_leaderboard(path):
+        groups.setdefault((row.task, row.metric), []).append(row)
+    return [
+        {"task": _TASKS.get(task, task), "metric": _label(metric), "rows": sorted(group, key=_standing)}
+        for (task, metric), group in groups.items()
+    ]
+
+
+def _standing(row: Row) -> tuple[int, float]:
+    best = row.value if row.value is not None else row.high or 0.0
+    return KINDS.index(row.data), -best
+
+
+# The plot of recall@k: a drawing of 360 by 220 units, k on a logarithmic scale.
+_LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 262.0, 12.0, 190.0
+_LABEL_GAP = 25.0
+
+
+def _plot(table: _Table) -> _Plot:
+    recall = dict(sorted(table.recall.items()))
+    deepest = max(recall)
+
+    def x(k: int) -> float:
+        return _LEFT + (_RIGHT - _LEFT) * (log(k) / log(deepest) if deepest > 1 else 0.5)
+
+    def y(value: float) -> float:
+        return _BOTTOM - (_BOTTOM - _TOP) * value
+
+    def point(k: int, score: Mapping[str, float]) -> tuple[float, float, float, float]:
+        return x(k), y(score["value"]), y(score["low"]), y(score["high"])
+
+    last = [score["value"] for score in recall[deepest].scores]
+    places = _spread([y(value) for value in last])
+    curves = tuple(
+        _Curve(
+            system,
+            tuple(point(k, line.scores[position]) for k, line in recall.items()),
+            places[position],
+            last[position],
+        )
+        for position, system in enumerate(table.systems)
+    )
+    ticks = tuple((y(value / 4), value / 4) for value in range(5))
+    return _Plot(table.title, table.n, curves, tuple((x(k), k) for k in recall), ticks)
+
+
+def _spread(heights: list[float]) -> list[float]:
+    """Return the heights of labels, moved down where two would overlap."""
+    order = sorted(range(len(heights)), key=heights.__getitem__)
+    places = list(heights)
+    for upper, lower in pairwise(order):
+        places[lower] = max(places[lower], places[upper] + _LABEL_GAP)
+    return places
+
+
+def _label(metric: str) -> str:
+    if metric.startswith("recall_at_"):
+        return f"Recall@{metric.rpartition('_')[2]}"
+    return _METRICS.get(metric, metric.replace("_", " "))
+
+
+def _system(name: str) -> str:
+    return _SYSTEMS.get(name, name)
+
+
+def _significance(p_value: float | None) -> str:
+    if p_value is None:
+        return ""
+    return "p < 0.001" if p_value < 0.001 else f"p = {p_value:.3f}"
+
+
+def _score(value: float, digits: int = 3) -> str:
+    return f"{value:.{digits}f}"
+
+
+def _along(value: float) -> str:
+    """Return where a score stands on the drawing of whiskers, 200 units wide."""
+    return f"{200 * min(max(value, 0), 1):.1f}"
+
+
+def _signed(value: float) -> str:
+    rounded = round(value, 4)
+    return "0.0000" if rounded == 0 else f"{'−' if rounded < 0 else '+'}{abs(rounded):.4f}"
+
+
+def _amount(value: float) -> str:
+    """Return a size or rate with three digits that count."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
