@@ -1,0 +1,107 @@
+"""The whole path on a tiny scale: every stage of the pipeline, from RRF and XML to the report, with a random encoder."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("sentence_transformers")
+
+ROOT = Path(__file__).parent.parent
+SAMPLE = ROOT / "data" / "sample"
+
+
+@pytest.fixture(scope="module")
+def experiment(tmp_path_factory):
+    """Run every stage as dvc.yaml does, in a folder of its own."""
+    from deft.cli import app
+
+    folder = tmp_path_factory.mktemp("experiment")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["prepare"] |= {
+        "umls": str(SAMPLE / "umls"),
+        "semantic_types": ["T184", "T191"],
+        "t1_train": str(SAMPLE / "t1-train.xml"),
+        "held_out": [str(SAMPLE / "lexicon.csv")],
+        "max_pairs_per_concept": 2,
+    }
+    params["finetune"] |= {"base": "scratch", "epochs": 1, "evaluations_per_epoch": 1}
+    params["quantize"] |= {
+        "t1": str(SAMPLE / "t1-train.xml"),
+        "t2": str(SAMPLE / "t2-train.xml"),
+        "tolerance": {"spearman": 1, "accuracy": 1, "recall_at_1": 1},
+    }
+    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    lexicon = SAMPLE / "lexicon.csv"
+    int8 = "experiments/models/int8/onnxruntime"
+    stages = [
+        "prepare",
+        "finetune",
+        "export",
+        "quantize",
+        f"encode --input experiments/prepared/strings.parquet --encoder {int8} --out experiments/vectors",
+        f"index build --params params.yaml --encoder {int8} --vectors experiments/vectors --out umls_index",
+        f"map --input {lexicon} --index umls_index --top-k 5 --format jsonl --output experiments/mapping.jsonl",
+        f"score t1 --data {SAMPLE / 't1-test.xml'} --train {SAMPLE / 't1-train.xml'} --model {int8} --data-kind sample"
+        " --bootstrap 100 --output experiments/t1.json --write-predictions experiments/t1.tsv",
+        f"score t2 --data {SAMPLE / 't2-test.xml'} --model {int8} --data-kind sample --bootstrap 100 --output experiments/t2.json",
+        f"evaluate mapping --gold {lexicon} --index umls_index --data-kind sample --bootstrap 100 --output experiments/mapping.json"
+        " --errors experiments/errors.csv --curve experiments/recall.csv",
+        f"speed --encoder fp32=experiments/models/fp32 --encoder onnxruntime={int8}"
+        " --input experiments/prepared/strings.parquet --count 32 --repeats 1 --output experiments/speed.json",
+        f"report --published {ROOT / 'experiments' / 'published.csv'}",
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        for stage in stages:
+            app(stage.split(), standalone_mode=False)
+    return folder
+
+
+def test_every_row_of_the_lexicon_is_mapped_in_order(experiment):
+    from deft.terminology.lexicon import read_terms
+
+    lines = (experiment / "experiments" / "mapping.jsonl").read_text(encoding="utf-8").splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert [row["query"] for row in rows] == read_terms(SAMPLE / "lexicon.csv")
+    assert all(len({candidate["cui"] for candidate in row["candidates"]}) == 5 for row in rows)
+
+
+def test_training_never_saw_a_concept_of_the_lexicon(experiment):
+    import pandas as pd
+
+    from deft.terminology.lexicon import read_cuis
+
+    held_out = frozenset().union(*read_cuis(SAMPLE / "lexicon.csv"))
+    for part in ("train", "dev"):
+        pairs = pd.read_parquet(experiment / "experiments" / "prepared" / f"synonyms_{part}.parquet")
+        assert len(pairs)
+        assert held_out.isdisjoint(pairs["cui"])
+
+
+def test_both_engines_were_built_and_compared(experiment):
+    comparison = json.loads((experiment / "experiments" / "quantization.json").read_text(encoding="utf-8"))
+    assert set(comparison["engines"]) == {"onnxruntime", "inc"}
+    for engine in comparison["engines"].values():
+        assert set(engine["metrics"]) == {"spearman", "accuracy", "recall_at_1"}
+
+
+def test_the_report_shows_every_section_and_asks_for_nothing_outside(experiment):
+    page = (experiment / "experiments" / "report.html").read_text(encoding="utf-8")
+    for heading in ("Task 1", "Task 2", "Mapping", "fp32 against int8", "Leaderboard", "Hardest misses"):
+        assert heading in page
+    assert 'src="http' not in page
+    assert 'href="http' not in page
+
+
+def test_scoring_the_written_predictions_gives_the_same_scores(experiment):
+    from deft.evaluation.experiment import score_predictions
+
+    scores = json.loads((experiment / "experiments" / "t1.json").read_text(encoding="utf-8"))
+    again = score_predictions(
+        "t1", SAMPLE / "t1-test.xml", experiment / "experiments" / "t1.tsv", resamples=100
+    )
+    assert again["edrm"]["value"] == pytest.approx(scores["systems"]["deft"]["edrm"]["value"], abs=1e-4)
