@@ -1,4 +1,4 @@
-"""The whole path on a tiny scale: every stage of the pipeline, from RRF and XML to the report, with a random encoder."""
+"""The whole path on a tiny scale: every stage, from RRF and XML to the report, with a random encoder."""
 
 from __future__ import annotations
 
@@ -12,6 +12,26 @@ pytest.importorskip("sentence_transformers")
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "data" / "sample"
+
+INT8 = "experiments/models/int8/onnxruntime"
+STRINGS = "experiments/prepared/strings.parquet"
+T1 = f"--data {SAMPLE}/t1-test.xml --train {SAMPLE}/t1-train.xml"
+ERRORS = "--errors experiments/errors.csv"
+SCORING = "--data-kind sample --bootstrap 100"
+STAGES = f"""
+prepare
+finetune
+export
+quantize
+encode --input {STRINGS} --encoder {INT8} --out experiments/vectors
+index build --params params.yaml --encoder {INT8} --vectors experiments/vectors --out umls_index
+map --input {SAMPLE}/lexicon.csv --index umls_index --format jsonl --output experiments/mapping.jsonl
+score t1 {T1} --model {INT8} {SCORING} --output experiments/t1.json --write-predictions experiments/t1.tsv
+score t2 --data {SAMPLE}/t2-test.xml --model {INT8} {SCORING} --output experiments/t2.json
+evaluate mapping --gold {SAMPLE}/lexicon.csv {SCORING} --output experiments/mapping.json {ERRORS}
+speed --encoder onnxruntime={INT8} --input {STRINGS} --count 32 --repeats 1 --output experiments/speed.json
+report --published {ROOT}/experiments/published.csv
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,28 +55,9 @@ def experiment(tmp_path_factory):
         "tolerance": {"spearman": 1, "accuracy": 1, "recall_at_1": 1},
     }
     (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    lexicon = SAMPLE / "lexicon.csv"
-    int8 = "experiments/models/int8/onnxruntime"
-    stages = [
-        "prepare",
-        "finetune",
-        "export",
-        "quantize",
-        f"encode --input experiments/prepared/strings.parquet --encoder {int8} --out experiments/vectors",
-        f"index build --params params.yaml --encoder {int8} --vectors experiments/vectors --out umls_index",
-        f"map --input {lexicon} --index umls_index --top-k 5 --format jsonl --output experiments/mapping.jsonl",
-        f"score t1 --data {SAMPLE / 't1-test.xml'} --train {SAMPLE / 't1-train.xml'} --model {int8} --data-kind sample"
-        " --bootstrap 100 --output experiments/t1.json --write-predictions experiments/t1.tsv",
-        f"score t2 --data {SAMPLE / 't2-test.xml'} --model {int8} --data-kind sample --bootstrap 100 --output experiments/t2.json",
-        f"evaluate mapping --gold {lexicon} --index umls_index --data-kind sample --bootstrap 100 --output experiments/mapping.json"
-        " --errors experiments/errors.csv --curve experiments/recall.csv",
-        f"speed --encoder fp32=experiments/models/fp32 --encoder onnxruntime={int8}"
-        " --input experiments/prepared/strings.parquet --count 32 --repeats 1 --output experiments/speed.json",
-        f"report --published {ROOT / 'experiments' / 'published.csv'}",
-    ]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        for stage in stages:
+        for stage in STAGES.strip().splitlines():
             app(stage.split(), standalone_mode=False)
     return folder
 

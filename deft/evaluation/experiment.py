@@ -6,7 +6,7 @@ The baseline of every table is character n-grams, fitted and scored in the same 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path

@@ -172,7 +172,7 @@ class TermMapper:
     def _encode(self, terms: list[str], *, progress: bool) -> np.ndarray:
         if not terms or not self.encoder.info.batch_invariant:  # the encoder takes texts one by one itself
             return self.encoder.encode(terms, progress=progress)
-        # Padding to the longest of a batch moves the last bit of a vector, and a bit can turn a rounded cosine
+        # padding in a batch moves the last bit of a vector, and a bit can turn a rounded cosine
         bar = tqdm(terms, desc="encode", unit="text", disable=not progress)
         return np.concatenate([self.encoder.encode([term]) for term in bar])
 

@@ -135,9 +135,9 @@ def _shown(atoms: pd.DataFrame, types: pd.DataFrame, definitions: pd.DataFrame) 
     names = names.drop_duplicates("cui")[["cui", "string"]]
     concepts = names.rename(columns={"string": "name"}).reset_index(drop=True)
     own = types[types["cui"].isin(concepts["cui"])]
-    tuis = own.groupby("cui")["tui"].agg(lambda column: ";".join(sorted(set(column))))
-    texts = definitions.drop_duplicates("cui").set_index("cui")["definition"]
+    tuis = own.groupby("cui")["tui"].agg(lambda column: ";".join(sorted(set(column)))).to_dict()
+    texts = definitions.drop_duplicates("cui").set_index("cui")["definition"].to_dict()
     return concepts.assign(
-        semantic_types=concepts["cui"].map(tuis).fillna(""),
-        definition=concepts["cui"].map(texts).fillna(""),
+        semantic_types=[tuis.get(cui, "") for cui in concepts["cui"]],
+        definition=[texts.get(cui, "") for cui in concepts["cui"]],
     )

@@ -238,7 +238,7 @@ def _batches(
     path: Path, fields: Sequence[str], columns: Sequence[str], *, progress: bool = False
 ) -> Iterator[pa.RecordBatch]:
     """Yield record batches of `columns`, as strings, each line checked."""
-    cui = columns[0]
+    cui, empty = columns[0], True
     try:
         with _stream(path) as stream, _bar(path, progress=progress) as bar:
             for batch in _reader(stream, [*fields, "END"], [*columns, "END"]):
@@ -247,9 +247,12 @@ def _batches(
                 misnamed = pc.invert(pc.match_substring_regex(batch[cui], _CUI))
                 _check(path, fields, batch, cui, misnamed, "expected C and seven digits")
                 bar.update(batch.num_rows)
+                empty = False
                 yield batch.select(list(columns))
     except (OSError, pa.ArrowInvalid) as error:
         raise _bad_line(path, fields) or cannot_read(path, error) from error
+    if empty:
+        raise InputError("holds nothing but blank lines.", path=path, remedy="Is the download whole?")
 
 
 def _stream(path: Path) -> pa.NativeFile:
@@ -280,7 +283,7 @@ def _check(
     if not pc.any(bad).as_py():
         return
     position = pc.index(bad, value=True).as_py()
-    known = {name: batch[name][position].as_py() for name in batch.schema.names if name != "END"}
+    known = {name: batch[name][position].as_py() for name in batch.schema.names}
     line = _line_of(path, fields, known)
     found = "" if field == "END" else f", found {known[field]!r}"
     name = None if field == "END" else field
@@ -289,7 +292,7 @@ def _check(
 
 def _line_of(path: Path, fields: Sequence[str], known: dict[str, str]) -> int | None:
     """Find the line with the values `known`; it reads the file again, but only to word an error."""
-    places = [(fields.index(name), value) for name, value in known.items()]
+    places = [([*fields, "END"].index(name), value) for name, value in known.items()]
     for number, line in _raw_lines(path):
         values = line.split(b"|")
         if len(values) > len(fields) and all(values[place] == value.encode() for place, value in places):

@@ -1,0 +1,234 @@
+"""Runs of the evaluation on an encoder and an index of true formats."""
+
+import logging
+
+import pandas as pd
+import pytest
+from demo import FakeEncoder, write_bundle
+
+from deft.config import QuantizeParams
+from deft.corpora.deft2020 import SentencePair, SentenceSet, write_choices, write_grades, write_t1, write_t2
+from deft.encoder.runtime import Encoder
+from deft.errors import GateError, InputError
+from deft.evaluation.experiment import (
+    QualityItems,
+    compare_precisions,
+    quality,
+    run_mapping,
+    run_t1,
+    run_t2,
+    score_predictions,
+)
+from deft.evaluation.tables import score_table
+from deft.terminology.lexicon import GoldMapping
+
+PAIRS = [
+    SentencePair("a", "le patient a de la fièvre", "le patient a de la fièvre", 5),
+    SentencePair("b", "le patient a de la fièvre", "la patiente avait de la fièvre", 4),
+    SentencePair("c", "prenez un comprimé", "prenez deux comprimés par jour", 2),
+    SentencePair("d", "le cœur est un muscle", "un essai de phase trois", 0),
+    SentencePair("e", "le cœur est un muscle", "le cœur est un organe", 3),
+    SentencePair("f", "douleur du genou", "xyz", 0),
+]
+SETS = [
+    SentenceSet("1", "le cœur est un muscle", ("le cœur est un muscle creux", "xxxxxx", "yyyy zz"), 1),
+    SentenceSet("2", "prenez un comprimé", ("qqqq", "www", "prenez un comprimé le soir"), 3),
+]
+
+
+@pytest.fixture
+def t1(tmp_path):
+    write_t1(tmp_path / "t1.xml", PAIRS)
+    return tmp_path / "t1.xml"
+
+
+@pytest.fixture
+def t2(tmp_path):
+    write_t2(tmp_path / "t2.xml", SETS)
+    return tmp_path / "t2.xml"
+
+
+def test_t1_with_a_training_part(t1, bundle):
+    run = run_t1(t1, bundle, train=t1, kind="sample", resamples=100)
+    assert run.scores["data"] == "sample"
+    assert list(run.scores["systems"]) == ["deft", "ngrams"]
+    assert set(run.predictions) == set("abcdef")
+    assert all(0 <= grade <= 5 for grade in run.predictions.values())
+    assert run.scores["systems"]["deft"]["n"] == 6
+    assert run.scores["systems"]["deft"]["spearman"]["value"] > 0.5
+    assert run.scores == run_t1(t1, bundle, train=t1, kind="sample", resamples=100).scores
+
+
+def test_t1_without_a_grade_model(t1, bundle, caplog):
+    with caplog.at_level(logging.WARNING):
+        run = run_t1(t1, bundle, resamples=100)
+    assert "no grade model" in caplog.text
+    assert run.predictions["a"] == pytest.approx(5)
+    encoder = Encoder.open(bundle)
+    left, right = encoder.encode([PAIRS[1].source, PAIRS[1].target])
+    assert run.predictions["b"] == pytest.approx(5 * max(0, float(left @ right)), abs=1e-5)
+    assert list(run.scores["systems"]) == ["deft"]
+
+
+def test_t1_keeps_its_grade_model_in_the_folder_if_asked(t1, tmp_path):
+    folder = write_bundle(tmp_path / "encoder")
+    fitted = run_t1(t1, folder, train=t1, resamples=100)
+    assert not (folder / "grades.json").exists()
+    run_t1(t1, folder, train=t1, keep_grade_model=True, resamples=100)
+    again = run_t1(t1, folder, resamples=100)
+    assert again.predictions == pytest.approx(fitted.predictions)
+    assert list(again.scores["systems"]) == ["deft"]
+
+
+def test_t2(t2, bundle):
+    run = run_t2(t2, bundle, kind="sample", resamples=100)
+    assert run.predictions == {"1": 1, "2": 3}
+    assert run.scores["systems"]["deft"]["accuracy"]["value"] == 1
+    assert run.scores["systems"]["ngrams"]["map"]["value"] == 1
+
+
+def test_predictions_in_a_file(t1, t2, tmp_path):
+    write_grades(tmp_path / "g.tsv", {pair.id: pair.grade for pair in PAIRS})
+    assert score_predictions("t1", t1, tmp_path / "g.tsv", resamples=100)["edrm"]["value"] == 1
+    write_choices(tmp_path / "c.tsv", {"1": 1, "2": 1})
+    assert score_predictions("t2", t2, tmp_path / "c.tsv", resamples=100)["accuracy"]["value"] == 0.5
+    write_choices(tmp_path / "c.tsv", {"1": 1})
+    with pytest.raises(InputError, match="no prediction: 2"):
+        score_predictions("t2", t2, tmp_path / "c.tsv", resamples=100)
+
+
+def test_mapping(built):
+    gold = [
+        GoldMapping("crise cardiaque", frozenset({"C0000003"})),
+        GoldMapping("rhume", frozenset({"C0000002"})),
+        GoldMapping("inconnu", frozenset({"C9999999"})),
+    ]
+    run = run_mapping(built, gold, kind="sample", resamples=100)
+    scores = run.scores["systems"]["deft"]
+    assert list(run.scores["systems"]) == ["deft", "ngrams"]
+    assert scores["n"] == 3
+    assert scores["in_index"]["n"] == 2
+    assert scores["in_index"]["recall_at_1"]["value"] == 0.5
+    assert scores["in_index"]["recall_at_5"]["value"] == 1
+    assert scores["recall_at_5"]["value"] == pytest.approx(2 / 3)
+    assert scores["in_index"]["mrr"]["value"] == 0.75
+    assert [(miss.query, miss.predicted) for miss in run.misses] == [("rhume", "C0000001")]
+    curve = run.curve[run.curve["system"] == "deft"]
+    assert curve["k"].to_list() == list(range(1, 65))
+    assert curve["recall"].to_list()[:2] == [0.5, 1.0]
+    table = score_table(run.scores)
+    assert "3 items, sample data" in table
+    assert "2 of them with a concept in the index" in table
+    assert "recall_at_1" in table
+
+
+def test_mapping_without_a_baseline_and_without_an_answer(built):
+    gold = [GoldMapping("inconnu", frozenset({"C9999999"}))]
+    run = run_mapping(built, gold, baseline=False, resamples=100)
+    assert list(run.scores["systems"]) == ["deft"]
+    assert run.scores["systems"]["deft"]["in_index"] == {"n": 0}
+    assert run.curve.empty
+    assert "0 of them" in score_table(run.scores)
+
+
+@pytest.fixture
+def items():
+    names = [
+        ("A", "rhume"),
+        ("A", "rhume banal"),
+        ("B", "genou"),
+        ("B", "xyz"),
+        ("C", "rhume banale"),
+        ("D", "coude"),
+    ]
+    queries = pd.DataFrame([("A", "rhume"), ("B", "genou")], columns=["cui", "left"])
+    return QualityItems(PAIRS, SETS, queries, pd.DataFrame(names, columns=["cui", "string"]))
+
+
+def test_quality_by_hand(items):
+    encoder = FakeEncoder()
+    found = quality(items, encoder)
+    assert list(found) == ["spearman", "accuracy", "recall_at_1"]
+    (ranks,) = found["recall_at_1"][1]
+    strings = items.names["string"].to_list()
+    vectors = dict(zip(strings, encoder.encode(strings), strict=True))
+    for row, (query, others) in enumerate((("rhume", {"rhume banal"}), ("genou", {"xyz"}))):
+        cosines = {text: round(float(vectors[text] @ vectors[query]), 6) for text in strings if text != query}
+        best = max(cosines[text] for text in others)
+        assert ranks[row] == 1 + sum(cosine > best for cosine in cosines.values())
+
+
+def test_parts_without_items_are_left_out(items):
+    nothing = QualityItems([], [], items.queries[:0], items.names)
+    assert quality(nothing, FakeEncoder()) == {}
+
+
+def test_an_encoder_is_no_better_than_itself(items):
+    compared = compare_precisions(items, FakeEncoder(), FakeEncoder(), resamples=100)
+    for values in compared.values():
+        assert values["fp32"] == values["int8"]
+        assert (
+            values["difference"]["value"] == values["difference"]["low"] == values["difference"]["high"] == 0
+        )
+
+
+def test_quality_items_of_the_prepared_folder(tmp_path, t1, t2):
+    pd.DataFrame({"cui": ["A", "A"], "left": ["a", "a"], "right": ["b", "c"]}).to_parquet(
+        tmp_path / "synonyms_dev.parquet"
+    )
+    atoms = pd.DataFrame({"string": ["a", "b", "c", *map(str, range(20))], "cui": ["A"] * 3 + ["B"] * 20})
+    atoms.to_parquet(tmp_path / "atoms.parquet")
+    items = QualityItems.read(QuantizeParams(t1=t1, t2=t2), tmp_path, most=5)
+    assert items.queries.to_dict("list") == {"cui": ["A"], "left": ["a"]}
+    assert len(items.names) == 3 + 5
+    assert (len(items.pairs), len(items.sets)) == (6, 2)
+    again = QualityItems.read(QuantizeParams(), tmp_path, most=5)
+    assert again.names.equals(items.names)
+    assert again.pairs == again.sets == []
+
+
+class TestGate:
+    @pytest.fixture
+    def stage(self, monkeypatch, tmp_path, bundle, t1, t2, root):
+        """The stage with a quantizer that writes whatever encoder it is told to."""
+        pytest.importorskip("onnx")
+        from deft.config import Params
+        from deft.evaluation import precision
+
+        seeds = {}
+        monkeypatch.setattr(
+            precision,
+            "quantize",
+            lambda fp32, out, engine, *, model_dir: write_bundle(out, seed=seeds.get(engine, 0)),
+        )
+        pd.DataFrame({"cui": ["A"], "left": ["rhume"], "right": ["coryza"]}).to_parquet(
+            tmp_path / "synonyms_dev.parquet"
+        )
+        pd.DataFrame({"string": ["rhume", "coryza"], "cui": ["A", "A"]}).to_parquet(
+            tmp_path / "atoms.parquet"
+        )
+        params = Params.read(root / "params.yaml")
+        block = params.quantize.model_copy(update={"t1": t1, "t2": t2})
+        score = params.score.model_copy(update={"bootstrap": 100})
+        params = params.model_copy(update={"quantize": block, "score": score})
+
+        def run(**chosen):
+            seeds.update(chosen)
+            return precision.quantize_and_compare(
+                params, bundle, bundle, tmp_path, tmp_path / "int8", tmp_path / "comparison.json"
+            )
+
+        return run
+
+    def test_an_engine_that_loses_nothing_passes(self, stage, tmp_path):
+        comparison = stage(inc=5)
+        assert comparison["engine"] == "onnxruntime"
+        assert comparison["engines"]["onnxruntime"]["passed"]
+        assert not comparison["engines"]["inc"]["passed"]  # another engine than the chosen one may fail
+        assert (tmp_path / "comparison.json").is_file()
+
+    def test_the_chosen_engine_must_pass(self, stage, tmp_path):
+        with pytest.raises(GateError, match="spearman") as caught:
+            stage(onnxruntime=5)
+        assert caught.value.exit_code == 1
+        assert (tmp_path / "comparison.json").is_file()

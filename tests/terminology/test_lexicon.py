@@ -1,0 +1,102 @@
+"""Lay lexicons and gold mappings."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deft.errors import InputError
+from deft.terminology.lexicon import (
+    GoldMapping,
+    LexiconEntry,
+    read_cuis,
+    read_gold,
+    read_lexicon,
+    read_terms,
+)
+from deft.text import clean
+
+HEADER = ("Terme", "Explication au grand public", "Sources")
+terms = st.text(min_size=1, max_size=20).filter(clean)
+
+
+def put(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@given(
+    st.lists(st.tuples(terms, st.text(max_size=20), st.text(max_size=5)), max_size=4),
+    st.sampled_from(",;\t|:^"),
+    st.sampled_from(["utf-8", "utf-8-sig"]),
+    st.sampled_from(["\n", "\r\n"]),
+)
+def test_any_lexicon(tmp_path, rows, delimiter, encoding, end):
+    stream = io.StringIO(newline="")
+    writer = csv.writer(stream, delimiter=delimiter, quoting=csv.QUOTE_ALL, lineterminator=end)
+    writer.writerows([HEADER, *rows])
+    entries = read_lexicon(put(tmp_path / "l.csv", stream.getvalue(), encoding))
+    assert entries == [LexiconEntry(*map(clean, row)) for row in rows]
+
+
+def test_other_columns_in_another_order(tmp_path):
+    path = put(tmp_path / "l.tsv", "sens\tmot\nmal au crâne\tcéphalée\n")
+    assert read_lexicon(path, term="mot", explanation="sens") == [
+        LexiconEntry("céphalée", "mal au crâne", "")
+    ]
+    assert read_terms(path, "sens") == ["mal au crâne"]
+
+
+def test_gold(tmp_path):
+    path = put(tmp_path / "g.tsv", "query\tcuis\nmal  au crâne\tC0000006\nrhume\tC0000001; C0000002;\n")
+    assert read_gold(path, "query", "cuis") == [
+        GoldMapping("mal au crâne", frozenset({"C0000006"})),
+        GoldMapping("rhume", frozenset({"C0000001", "C0000002"})),
+    ]
+    assert read_cuis(path, "cuis")[1] == {"C0000001", "C0000002"}
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "problem"),
+    [
+        (",C0000001", "Terme", "is empty. Fill it in or remove the row"),
+        ("\u200b\x00,C0000001", "Terme", "is empty"),
+        ("a,", "CUI", "expected CUIs such as C0012569, found nothing"),
+        ("a,C001", "CUI", "found C001"),
+        ("a,C0000001 C0000002", "CUI", "found C0000001 C0000002. Separate several CUIs by semicolons"),
+        ("a,c0000001", "CUI", "found c0000001"),
+        ("a,C٠٠٠٠٠٠١", "CUI", "expected CUIs"),
+    ],
+)
+def test_bad_rows(tmp_path, row, field, problem):
+    path = put(tmp_path / "g.csv", f'Terme,CUI\n"x\ny",C0000001\n{row}\n')
+    with pytest.raises(InputError, match=problem) as caught:
+        read_gold(path)
+    assert (caught.value.path, caught.value.line, caught.value.field) == (path, 4, field)
+
+
+@pytest.mark.parametrize(
+    ("column", "read"), [("Terme", read_terms), ("Terme", read_lexicon), ("CUI", read_cuis)]
+)
+def test_missing_columns(tmp_path, column, read):
+    with pytest.raises(
+        InputError, match=rf"g\.csv:1: no column '{column}'. The header has: 'a', 'b'. Name another"
+    ):
+        read(put(tmp_path / "g.csv", "a,b\n1,2\n"))
+
+
+def test_both_missing_columns_are_named(tmp_path):
+    with pytest.raises(InputError, match="no column 'q', 'c'"):
+        read_gold(put(tmp_path / "g.csv", "a,b\n1,2\n"), "q", "c")
+
+
+def test_a_header_alone_is_an_empty_lexicon(tmp_path):
+    assert read_lexicon(put(tmp_path / "l.csv", "Terme;Sources\n")) == []
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "utf-16"])
+def test_encodings(tmp_path, encoding):
+    with pytest.raises(InputError, match=r"l\.csv:\d: is not UTF-8. Convert it"):
+        read_lexicon(put(tmp_path / "l.csv", "Terme;Sources\nfièvre;x\n", encoding))

@@ -1,0 +1,496 @@
+"""The command line: what it prints where, and how it ends."""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from demo import write_bundle, write_umls
+from typer.main import get_command
+
+import deft
+from deft.cli import app
+from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
+from deft.errors import GateError
+
+CANDIDATE = ["rank", "cui", "name", "matched", "language", "source", "semantic_types", "cosine", "score"]
+
+
+def commands(group=None, path=()):
+    """Every command with its path."""
+    for name, command in (group or get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield (*path, name), command
+            yield from commands(command, (*path, name))
+        else:
+            yield (*path, name), command
+
+
+@pytest.fixture
+def lexicon(tmp_path):
+    path = tmp_path / "lexicon.csv"
+    path.write_text(
+        'Terme,Explication au grand public,Sources,CUI\n"crise, cardiaque",x,y,C0000003\nrhume,x,y,C0000002\n'
+        "crise cardiaque,x,y,C0000003\nrhume,x,y,C0000001;C0000002\n",
+        encoding="utf-8-sig",
+    )
+    return path
+
+
+class TestHelp:
+    @pytest.mark.parametrize("path", [path for path, _ in commands()], ids=" ".join)
+    def test_every_command_teaches_with_an_example(self, run, path, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "200")
+        done = run(*path, "--help")
+        assert done.code == 0
+        assert f"Example: deft {' '.join(path)} " in " ".join(done.out.replace("│", " ").split())
+        assert done.err == ""
+
+    def test_the_whole(self, run):
+        done = run("--help")
+        assert done.code == 0
+        for (name, *_), _ in commands():
+            assert name in done.out
+        assert "deft map 'crise cardiaque'" in " ".join(done.out.split())
+
+    def test_version(self, run):
+        done = run("--version")
+        assert (done.code, done.out) == (0, f"{deft.__version__}\n")
+
+    @pytest.mark.parametrize("arguments", [(), ("index",), ("score",), ("evaluate",)])
+    def test_nothing_asked_for(self, run, arguments):
+        done = run(*arguments)
+        assert "Usage" in done.out + done.err
+        assert done.code in {0, 2}
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            ("nothing",),
+            ("map", "a", "--format", "xml"),
+            ("map", "a", "--top-k", "0"),
+            ("map", "a", "--threshold", "2"),
+            ("index", "build"),
+            ("score", "t1"),
+            ("--wrong",),
+        ],
+    )
+    def test_usage_errors(self, run, arguments):
+        done = run(*arguments)
+        assert done.code == 2
+        assert done.out == ""
+        assert "Usage" in done.err
+
+
+class TestMap:
+    def test_a_table_by_default(self, run, built):
+        done = run("map", "crise cardiaque", "rhume", "--index", built, "--top-k", 2)
+        lines = done.out.splitlines()
+        assert done.code == 0
+        assert done.err == ""
+        assert lines[0] == "crise cardiaque"
+        assert lines[1].split()[:3] == ["1", "C0000003", "1.000"]
+        assert [line for line in lines if not line.startswith(" ")] == ["crise cardiaque", "rhume"]
+
+    def test_jsonl_has_one_line_for_every_row_in_order(self, run, built, lexicon):
+        done = run(
+            "map",
+            "--input",
+            lexicon,
+            "--column",
+            "Terme",
+            "--index",
+            built,
+            "--top-k",
+            3,
+            "--format",
+            "jsonl",
+        )
+        assert done.code == 0
+        records = [json.loads(line) for line in done.out.splitlines()]
+        assert [record["query"] for record in records] == [
+            "crise, cardiaque",
+            "rhume",
+            "crise cardiaque",
+            "rhume",
+        ]
+        for record in records:
+            assert list(record) == ["query", "candidates"]
+            assert [candidate["rank"] for candidate in record["candidates"]] == [1, 2, 3]
+            assert all(list(candidate) == CANDIDATE for candidate in record["candidates"])
+        assert records[2]["candidates"][0]["cui"] == "C0000003"
+        assert records[1] == records[3]
+
+    def test_progress_is_on_standard_error(self, run, built, lexicon):
+        done = run("map", "--input", lexicon, "--index", built)
+        assert "encode" in done.err
+        assert done.out.startswith("query\trank\tcui\t")
+        assert len(done.out.splitlines()) == 1 + 4 * 5
+
+    def test_output_and_threshold(self, run, built, lexicon, tmp_path):
+        out = tmp_path / "deep" / "m.jsonl"
+        done = run(
+            "map",
+            "--input",
+            lexicon,
+            "--index",
+            built,
+            "--format",
+            "jsonl",
+            "--output",
+            out,
+            "--threshold",
+            1,
+        )
+        assert (done.code, done.out) == (0, "")
+        counts = [len(json.loads(line)["candidates"]) for line in out.read_text().splitlines()]
+        assert counts[1:] == [2, 1, 2]
+
+    def test_control_characters_and_a_long_term(self, run, built, caplog):
+        with caplog.at_level(logging.WARNING):
+            done = run("map", "rhu\x07me\udce9", "rhume" * 2000, "--index", built, "--format", "jsonl")
+        assert done.code == 0
+        assert [json.loads(line)["query"][:6] for line in done.out.splitlines()] == ["rhu me", "rhumer"]
+        assert "1 of 1 texts have more than 64 tokens and were truncated" in caplog.text
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            ((), "give terms or --input, one of the two. For example: deft map"),
+            (("a", "--input", "x.csv"), "give terms or --input, one of the two"),
+            (("a", ""), "term 2 is empty"),
+            (("\x07",), "term 1 is empty"),
+        ],
+    )
+    def test_bad_terms(self, run, built, arguments, problem):
+        done = run("map", *arguments, "--index", built)
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("deft: ")
+        assert problem in done.err
+        assert done.err.count("\n") == 1
+
+    def test_bad_files(self, run, built, lexicon, tmp_path):
+        cases = [
+            ("Nom", lexicon.read_bytes(), "lexicon.csv:1: no column 'Nom'. The header has: 'Terme'"),
+            ("Terme", lexicon.read_bytes() + b" ,x,y,C0000001\n", "lexicon.csv:6: field Terme: is empty"),
+            ("Terme", "Terme,b\nfièvre,x\n".encode("latin-1"), "lexicon.csv:2: is not UTF-8"),
+            ("Terme", b"", "lexicon.csv: is empty"),
+        ]
+        for column, data, problem in cases:
+            lexicon.write_bytes(data)
+            done = run(
+                "map",
+                "--input",
+                lexicon,
+                "--column",
+                column,
+                "--index",
+                built,
+                "--output",
+                tmp_path / "out.tsv",
+            )
+            assert done.code == 2
+            assert problem in done.err
+            assert "Traceback" not in done.err
+            assert not (tmp_path / "out.tsv").exists()
+
+    def test_an_index_that_is_not_whole(self, run, built, tmp_path):
+        index = shutil.copytree(built, tmp_path / "i")
+        (index / "dense.faiss").unlink()
+        done = run("map", "a", "--index", index)
+        assert done.code == 2
+        assert "dense.faiss: is missing from the index. Build it again with `deft index build`." in done.err
+        done = run("map", "a", "--index", tmp_path / "absent")
+        assert done.code == 2
+        assert "is no index" in done.err
+
+    def test_an_output_that_cannot_be_written(self, run, built, tmp_path):
+        (tmp_path / "file").write_text("")
+        done = run("map", "a", "--index", built, "--output", tmp_path / "file" / "m.tsv")
+        assert done.code == 2
+        assert "cannot be written" in done.err
+
+
+class TestIndex:
+    def test_build_then_map(self, run, bundle, tmp_path):
+        umls = write_umls(tmp_path / "umls", compressed=True)
+        out = tmp_path / "i"
+        done = run(
+            *("index", "build", "--umls", umls, "--encoder", bundle, "--out", out),
+            *("--language", "FRE", "--semantic-type", "T047", "--semantic-group", "ANAT"),
+        )
+        assert done.code == 0
+        assert json.loads(done.out) == {"strings": 6, "atoms": 7, "concepts": 4}
+        assert "MRCONSO" in done.err
+        assert run("map", "rhume", "--index", out).code == 0
+
+    def test_verify(self, run, built, tmp_path):
+        assert run("index", "verify", built).out == "The index is whole.\n"
+        index = shutil.copytree(built, tmp_path / "i")
+        data = bytearray((index / "dense.faiss").read_bytes())
+        data[-1] ^= 1
+        (index / "dense.faiss").write_bytes(data)
+        done = run("index", "verify", index)
+        assert done.code == 2
+        assert "dense.faiss: does not have the checksum it was built with" in done.err
+
+    def test_filters_of_the_parameters(self, run, umls, bundle, tmp_path):
+        params = tmp_path / "params.yaml"
+        params.write_text(
+            f"prepare: {{umls: {umls}, languages: [ENG]}}\nmap: {{lexicon: a}}\n"
+            "score: {t1_train: a, t1_test: b, t2_test: c, data: sample, gold: d}\n"
+        )
+        build = ("index", "build", "--encoder", bundle, "--out", tmp_path / "i", "--params", params)
+        assert json.loads(run(*build).out)["atoms"] == 5
+        done = run(*build, "--language", "FRE")
+        assert done.code == 2
+        assert "the filters come from --params or from options, not from both" in done.err
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            ((), "give --umls or --params"),
+            (("--umls", "absent"), "no MRCONSO.RRF (or MRCONSO.RRF.gz) here"),
+            (("--umls", "UMLS", "--language", "xx"), "no atom with language xx. It holds ENG, FRE"),
+            (("--umls", "UMLS", "--source", "xx"), "no atom with source xx"),
+            (("--umls", "UMLS", "--semantic-type", "T999"), "no concept has the semantic type T999"),
+            (("--umls", "UMLS", "--semantic-group", "xx"), "no semantic group is called xx"),
+        ],
+    )
+    def test_bad_input(self, run, umls, bundle, tmp_path, arguments, problem):
+        arguments = [umls if argument == "UMLS" else argument for argument in arguments]
+        done = run("index", "build", "--encoder", bundle, "--out", tmp_path / "i", *arguments)
+        assert (done.code, done.out) == (2, "")
+        assert problem in done.err
+        assert not (tmp_path / "i").exists()
+
+    def test_encode_and_reuse(self, run, umls, bundle, tmp_path):
+        (tmp_path / "t.csv").write_text("string\nrhume\nrhume\ncoryza\n")
+        done = run("encode", "--input", tmp_path / "t.csv", "--encoder", bundle, "--out", tmp_path / "v")
+        assert json.loads(done.out)["strings"] == 2
+        build = ("index", "build", "--umls", umls, "--out", tmp_path / "i", "--vectors", tmp_path / "v")
+        assert run(*build, "--encoder", bundle).code == 0
+        done = run(*build, "--encoder", write_bundle(tmp_path / "other", seed=1))
+        assert done.code == 2
+        assert "made by another encoder" in done.err
+
+
+class TestScores:
+    @pytest.fixture
+    def t1(self, tmp_path):
+        pairs = [
+            SentencePair(str(place), f"mot {place}", f"mot {place + 1} x", place % 6) for place in range(12)
+        ]
+        write_t1(tmp_path / "t1.xml", pairs)
+        return tmp_path / "t1.xml"
+
+    @pytest.fixture
+    def t2(self, tmp_path):
+        write_t2(tmp_path / "t2.xml", [SentenceSet("0", "le rhume", ("rhume", "xyz", "zz"), 1)])
+        return tmp_path / "t2.xml"
+
+    def test_t1(self, run, t1, bundle, tmp_path):
+        arguments = (
+            "--data",
+            t1,
+            "--train",
+            t1,
+            "--model",
+            bundle,
+            "--data-kind",
+            "sample",
+            "--bootstrap",
+            100,
+        )
+        done = run(
+            "score",
+            "t1",
+            *arguments,
+            "--output",
+            tmp_path / "t1.json",
+            "--write-predictions",
+            tmp_path / "p.tsv",
+        )
+        assert done.code == 0
+        assert "12 items, sample data" in done.out
+        for metric in ("edrm", "edrm_prediction", "spearman", "p_value"):
+            assert metric in done.out
+        scores = json.loads((tmp_path / "t1.json").read_text())
+        printed = run("score", "t1", *arguments, "--format", "json").out
+        assert json.loads(printed) == scores
+        done = run(
+            "score",
+            "t1",
+            "--data",
+            t1,
+            "--predictions",
+            tmp_path / "p.tsv",
+            "--format",
+            "json",
+            "--bootstrap",
+            100,
+        )
+        predicted = json.loads(done.out)["systems"]["predictions"]
+        assert predicted["n"] == 12
+        assert predicted["edrm"]["value"] == pytest.approx(
+            scores["systems"]["deft"]["edrm"]["value"], abs=1e-4
+        )
+
+    def test_t2(self, run, t2, bundle, tmp_path):
+        arguments = ("score", "t2", "--data", t2, "--bootstrap", 100)
+        done = run(
+            *arguments, "--model", bundle, "--write-predictions", tmp_path / "p.tsv", "--format", "json"
+        )
+        assert json.loads(done.out)["systems"]["deft"]["n"] == 1
+        assert json.loads(done.out)["data"] == "unspecified"
+        done = run(*arguments, "--predictions", tmp_path / "p.tsv", "--format", "json")
+        assert set(json.loads(done.out)["systems"]["predictions"]) == {"map", "accuracy", "n"}
+
+    def test_mapping(self, run, built, lexicon, tmp_path):
+        arguments = (
+            "evaluate",
+            "mapping",
+            "--gold",
+            lexicon,
+            "--index",
+            built,
+            "--data-kind",
+            "sample",
+            "--bootstrap",
+            100,
+        )
+        done = run(
+            *arguments,
+            *("--output", tmp_path / "m.json", "--errors", tmp_path / "e.csv", "--curve", tmp_path / "c.csv"),
+        )
+        assert done.code == 0
+        assert "4 items, sample data" in done.out
+        scores = json.loads((tmp_path / "m.json").read_text())["systems"]
+        assert set(scores) == {"deft", "ngrams"}
+        assert set(scores["deft"]) == {
+            "recall_at_1",
+            "recall_at_5",
+            "recall_at_10",
+            "recall_at_64",
+            "mrr",
+            "n",
+            "in_index",
+        }
+        assert list(pd.read_csv(tmp_path / "c.csv").columns) == ["k", "system", "recall"]
+        assert pd.read_csv(tmp_path / "e.csv")["query"].to_list() == ["rhume"]
+        done = run(*arguments, "--no-baseline", "--format", "json")
+        assert set(json.loads(done.out)["systems"]) == {"deft"}
+
+    def test_mapping_with_other_columns(self, run, built, tmp_path):
+        (tmp_path / "g.tsv").write_text("lay\tcuis\nrhume\tC0000001;C0000002\n")
+        arguments = (
+            "--gold",
+            tmp_path / "g.tsv",
+            "--query-column",
+            "lay",
+            "--cui-column",
+            "cuis",
+            "--index",
+            built,
+        )
+        done = run("evaluate", "mapping", *arguments, "--format", "json", "--bootstrap", 100)
+        assert json.loads(done.out)["systems"]["deft"]["recall_at_1"]["value"] == 1
+
+    @pytest.mark.parametrize("task", ["t1", "t2"])
+    def test_neither_or_both(self, run, t1, t2, bundle, tmp_path, task):
+        data = {"t1": t1, "t2": t2}[task]
+        done = run("score", task, "--data", data)
+        assert (done.code, done.err) == (2, "deft: give --model or --predictions.\n")
+        done = run("score", task, "--data", data, "--predictions", tmp_path / "p.tsv", "--model", bundle)
+        assert done.code == 2
+        assert "leave those out" in done.err
+
+    def test_bad_input(self, run, t1, t2, tmp_path):
+        (tmp_path / "p.tsv").write_text("0\t1\n0\t2\n")
+        done = run("score", "t1", "--data", t1, "--predictions", tmp_path / "p.tsv")
+        assert done.code == 2
+        assert "p.tsv:2: field id: '0' was already given" in done.err
+        done = run("score", "t1", "--data", t2, "--predictions", tmp_path / "p.tsv")
+        assert "no <paire> element" in done.err
+        t1.write_text(t1.read_text().replace('moy="5"', 'moy="7"', 1))
+        done = run("score", "t1", "--data", t1, "--model", tmp_path)
+        assert done.code == 2
+
+
+class TestStages:
+    def test_prepare(self, run, umls, tmp_path):
+        params = tmp_path / "params.yaml"
+        params.write_text(
+            f"prepare: {{umls: {umls}}}\nmap: {{lexicon: a}}\n"
+            "score: {t1_train: a, t1_test: b, t2_test: c, data: sample, gold: d}\n"
+        )
+        done = run("prepare", "--params", params, "--out", tmp_path / "prepared")
+        assert json.loads(done.out)["concepts"] == 6
+        params.write_text("prepare: {umls: a, sead: 1}\n")
+        done = run("prepare", "--params", params, "--out", tmp_path / "prepared")
+        assert done.code == 2
+        assert "params.yaml: field prepare.sead" in done.err
+
+    def test_speed(self, run, bundle, lexicon, tmp_path):
+        arguments = ("--input", lexicon, "--column", "Terme", "--count", 2, "--repeats", 1)
+        done = run("speed", "--encoder", f"tiny={bundle}", *arguments, "--output", tmp_path / "s.json")
+        assert done.code == 0
+        assert json.loads(done.out) == json.loads((tmp_path / "s.json").read_text())
+        assert "tiny" in done.out
+
+    def test_a_closed_gate_is_exit_code_1(self, run, root, monkeypatch, tmp_path):
+        pytest.importorskip("onnx")
+        from deft.evaluation import precision
+
+        def closed(*arguments, **options):
+            raise GateError("spearman fell by 0.2.")
+
+        monkeypatch.setattr(precision, "quantize_and_compare", closed)
+        done = run("quantize", "--params", root / "params.yaml", "--out", tmp_path)
+        assert (done.code, done.out, done.err) == (1, "", "deft: spearman fell by 0.2.\n")
+
+    def test_a_missing_package_is_named(self, run, root, monkeypatch, tmp_path):
+        monkeypatch.setitem(sys.modules, "deft.encoder.export", None)
+        done = run("export", "--params", root / "params.yaml", "--model", tmp_path, "--out", tmp_path / "out")
+        assert done.code == 2
+        assert "pip install 'deft[train]'" in done.err
+
+
+def shell(*arguments, **options):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "deft.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
+
+
+class TestProcess:
+    """What only a real process shows."""
+
+    def test_tracebacks_only_on_demand(self, tmp_path):
+        plain = shell("map", "a", "--index", tmp_path)
+        assert (plain.returncode, plain.stdout) == (2, "")
+        remedy = "Build it again with `deft index build`."
+        assert plain.stderr == f"deft: {tmp_path}: is no index (it has no manifest.json). {remedy}\n"
+        debug = shell("--debug", "map", "a", "--index", tmp_path)
+        assert debug.returncode == 1
+        assert "Traceback" in debug.stderr
+        assert "InputError" in debug.stderr
+
+    def test_a_warning_is_on_standard_error(self, built):
+        done = shell("map", "rhume " * 1700, "--index", built, "--format", "jsonl")
+        assert done.returncode == 0
+        assert len(done.stdout.splitlines()) == 1
+        assert done.stderr.startswith("WARNING: 1 of 1 texts have more than 64 tokens and were truncated")
+
+    def test_a_reader_that_has_seen_enough(self, built, lexicon):
+        lexicon.write_text("Terme\n" + "".join(f"rhume {place}\n" for place in range(3000)))
+        mapping = f'"{sys.executable}" -m deft.cli map --input "{lexicon}" --index "{built}"'
+        done = subprocess.run(
+            f"{mapping} | head -n 1", shell=True, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.startswith("query\t")
+        assert "Traceback" not in done.stderr
+        assert "BrokenPipe" not in done.stderr
