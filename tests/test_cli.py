@@ -6,6 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -14,6 +17,7 @@ from typer.main import get_command
 
 import deft
 from deft.cli import app
+from deft.config import Block
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
 from deft.errors import GateError
 
@@ -385,6 +389,31 @@ class TestScores:
         done = run(*arguments, "--no-baseline", "--format", "json")
         assert set(json.loads(done.out)["systems"]) == {"deft"}
 
+    def test_t1_keeps_its_grade_model(self, run, t1, bundle, tmp_path):
+        model = shutil.copytree(bundle, tmp_path / "model")
+        arguments = ("score", "t1", "--data", t1, "--model", model, "--bootstrap", 100, "--format", "json")
+        fitted = run(*arguments, "--train", t1, "--save-grade-model")
+        assert (model / "grades.json").is_file()
+        again = run(*arguments)
+        assert json.loads(again.out)["systems"]["deft"] == json.loads(fitted.out)["systems"]["deft"]
+
+    def test_some_rows_of_the_gold_file(self, run, built, tmp_path):
+        (tmp_path / "g.tsv").write_text("Terme\tCUI\tpart\nrhume\tC0000001\tdev\nx\tC0000001\tfinal\n")
+        arguments = (
+            "evaluate",
+            "mapping",
+            "--gold",
+            tmp_path / "g.tsv",
+            "--index",
+            built,
+            "--format",
+            "json",
+        )
+        done = run(*arguments, "--where", "part=dev", "--bootstrap", 100)
+        assert json.loads(done.out)["systems"]["deft"]["n"] == 1
+        done = run(*arguments, "--where", "part")
+        assert (done.code, done.err) == (2, "deft: expected NAME=VALUE, found 'part'.\n")
+
     def test_mapping_with_other_columns(self, run, built, tmp_path):
         (tmp_path / "g.tsv").write_text("lay\tcuis\nrhume\tC0000001;C0000002\n")
         arguments = (
@@ -421,6 +450,16 @@ class TestScores:
         assert done.code == 2
 
 
+@dataclass(frozen=True)
+class Made:
+    """What a training stage tells of its result."""
+
+    dimension: int = 7
+    max_length: int = 9
+    precision: str = "fp32"
+    sha256: str = "0"
+
+
 class TestStages:
     def test_prepare(self, run, umls, tmp_path):
         params = tmp_path / "params.yaml"
@@ -442,14 +481,52 @@ class TestStages:
         assert json.loads(done.out) == json.loads((tmp_path / "s.json").read_text())
         assert "tiny" in done.out
 
-    def test_a_closed_gate_is_exit_code_1(self, run, root, monkeypatch, tmp_path):
-        pytest.importorskip("onnx")
-        from deft.evaluation import precision
+    @pytest.mark.parametrize(
+        ("command", "options"),
+        [
+            ("finetune", ("--prepared", "p", "--out", "o")),
+            ("export", ("--model", "p", "--out", "o")),
+        ],
+    )
+    def test_training_stages_hand_their_folders_over(self, run, root, monkeypatch, command, options):
+        calls = []
+        stage = SimpleNamespace(**{command: lambda *args, **_: calls.append(args) or Made()})
+        monkeypatch.setitem(sys.modules, f"deft.encoder.{command}", stage)
+        done = run(command, *options, "--params", root / "params.yaml")
+        assert done.code == 0
+        assert json.loads(done.out)["dimension"] == 7
+        assert calls[0][:2] == (Path("p"), Path("o"))
 
+    def test_pretrain(self, run, tmp_path, monkeypatch):
+        calls = []
+
+        class Recipe(Block):
+            steps: int
+
+        stage = SimpleNamespace(pretrain=lambda *args, **options: calls.append(args), RecipeParams=Recipe)
+        monkeypatch.setitem(sys.modules, "deft.encoder.recipe", stage)
+        (tmp_path / "p.yaml").write_text("steps: 3\n")
+        done = run("pretrain", "--params", tmp_path / "p.yaml", "--work", "w", "--out", "o")
+        assert (done.code, calls) == (0, [(Recipe(steps=3), Path("w"), Path("o"))])
+        assert logging.getLogger("deft").level == logging.INFO
+        logging.getLogger("deft").setLevel(logging.NOTSET)
+
+    def test_report(self, run, root, tmp_path):
+        shutil.copy(root / "experiments" / "published.csv", tmp_path)
+        out = tmp_path / "report.html"
+        arguments = ("--folder", tmp_path, "--published", tmp_path / "published.csv", "--out", out)
+        done = run("report", *arguments, "--params", root / "params.yaml")
+        assert done.code == 0, done.err
+        assert done.out == f"{out}\n"
+        assert "0.8217" in (tmp_path / "leaderboard.csv").read_text(encoding="utf-8")
+        assert out.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+
+    def test_a_closed_gate_is_exit_code_1(self, run, root, monkeypatch, tmp_path):
         def closed(*arguments, **options):
             raise GateError("spearman fell by 0.2.")
 
-        monkeypatch.setattr(precision, "quantize_and_compare", closed)
+        stage = SimpleNamespace(quantize_and_compare=closed)
+        monkeypatch.setitem(sys.modules, "deft.evaluation.precision", stage)
         done = run("quantize", "--params", root / "params.yaml", "--out", tmp_path)
         assert (done.code, done.out, done.err) == (1, "", "deft: spearman fell by 0.2.\n")
 

@@ -226,6 +226,7 @@ class TestGate:
         assert comparison["engines"]["onnxruntime"]["passed"]
         assert not comparison["engines"]["inc"]["passed"]  # another engine than the chosen one may fail
         assert (tmp_path / "comparison.json").is_file()
+        assert (tmp_path / "int8" / "onnxruntime" / "grades.json").is_file()
 
     def test_the_chosen_engine_must_pass(self, stage, tmp_path):
         with pytest.raises(GateError, match="spearman") as caught:

@@ -58,6 +58,17 @@ def test_gold(tmp_path):
     assert read_cuis(path, "cuis")[1] == {"C0000001", "C0000002"}
 
 
+def test_some_rows_of_a_gold_file(tmp_path):
+    rows = "a\tC0000001\tdev\tx\nb\tC0000002\tfinal\tx\nc\tC0000003\tdev\ty\n"
+    path = put(tmp_path / "g.tsv", f"Terme\tCUI\tpart\tkind\n{rows}")
+    assert [row.query for row in read_gold(path, where={"part": "dev"})] == ["a", "c"]
+    assert [row.query for row in read_gold(path, where={"part": "dev", "kind": "y"})] == ["c"]
+    with pytest.raises(InputError, match=r"g\.tsv: field part: no row with 'test'\. It has dev, final\."):
+        read_gold(path, where={"part": "test"})
+    with pytest.raises(InputError, match="no column 'absent'"):
+        read_gold(path, where={"absent": "x"})
+
+
 @pytest.mark.parametrize(
     ("row", "field", "problem"),
     [
