@@ -113,7 +113,7 @@ def finetune(
     best = history.iloc[int(history[PRIMARY].to_numpy().argmax())]
     model = load_base(_source(int(best["step"]), params, checkpoints), data.strings, seed=params.seed)
     model.max_seq_length = full_length
-    with atomic_folder(out) as folder, quiet():
+    with atomic_folder(out, marker="modules.json") as folder, quiet():
         model.save_pretrained(str(folder), create_model_card=False)
         history.to_csv(folder / HISTORY, index=False)
     checkpoints.remove()
