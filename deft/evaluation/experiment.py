@@ -6,7 +6,8 @@ The baseline of every table is character n-grams, fitted and scored in the same 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ import pandas as pd
 from deft.config import QuantizeParams, ScoredData
 from deft.corpora.deft2020 import SentencePair, SentenceSet, read_choices, read_grades, read_t1, read_t2
 from deft.encoder.runtime import Encoder
+from deft.errors import InputError
 from deft.evaluation.baseline import NgramBaseline, NgramEncoder
 from deft.evaluation.deft_tasks import (
     GradeModel,
@@ -85,9 +87,10 @@ def run_t1(
             "deft": grader.predict(pairs, encoder),
             "ngrams": GradeModel.fit(fitted, ngrams).predict(pairs, ngrams),
         }
-    scores = {
-        name: score_t1(pairs, grades, resamples=resamples, seed=seed) for name, grades in systems.items()
-    }
+    with _naming(data):
+        scores = {
+            name: score_t1(pairs, grades, resamples=resamples, seed=seed) for name, grades in systems.items()
+        }
     return TaskRun({"data": kind, "systems": scores}, systems["deft"])
 
 
@@ -99,7 +102,10 @@ def run_t2(
     sets = read_t2(data)
     ngrams = NgramEncoder.fit([text for item in sets for text in (item.source, *item.targets)])
     systems = {"deft": rank_targets(sets, encoder), "ngrams": rank_targets(sets, ngrams)}
-    scores = {name: score_t2(sets, ranks, resamples=resamples, seed=seed) for name, ranks in systems.items()}
+    with _naming(data):
+        scores = {
+            name: score_t2(sets, ranks, resamples=resamples, seed=seed) for name, ranks in systems.items()
+        }
     return TaskRun(
         {"data": kind, "systems": scores}, {key: order[0] for key, order in systems["deft"].items()}
     )
@@ -109,9 +115,10 @@ def score_predictions(
     task: str, data: Path, predictions: Path, *, resamples: int = 1000, seed: int = 13
 ) -> dict[str, Any]:
     """Score a file of predictions for task ``t1`` or ``t2``."""
-    if task == "t1":
-        return score_t1(read_t1(data), read_grades(predictions), resamples=resamples, seed=seed)
-    return score_t2(read_t2(data), read_choices(predictions), resamples=resamples, seed=seed)
+    with _naming(predictions, remedy=f"They are scored against {data}."):
+        if task == "t1":
+            return score_t1(read_t1(data), read_grades(predictions), resamples=resamples, seed=seed)
+        return score_t2(read_t2(data), read_choices(predictions), resamples=resamples, seed=seed)
 
 
 def run_mapping(
@@ -228,6 +235,17 @@ def compare_precisions(
         }
         for name, (statistic, columns) in before.items()
     }
+
+
+@contextmanager
+def _naming(path: Path, *, remedy: str | None = None) -> Iterator[None]:
+    """Name the file in an error about the items that were read from it."""
+    try:
+        yield
+    except InputError as error:
+        if error.path is not None:
+            raise
+        raise InputError(str(error), path=path, remedy=remedy) from error
 
 
 def _grades(pairs: Sequence[SentencePair], encoder: Encoder, stored: Path) -> dict[str, float]:

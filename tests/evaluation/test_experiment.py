@@ -233,3 +233,20 @@ class TestGate:
             stage(onnxruntime=5)
         assert caught.value.exit_code == 1
         assert (tmp_path / "comparison.json").is_file()
+
+
+def test_incomplete_predictions_name_both_files(tmp_path):
+    write_t1(tmp_path / "t1.xml", PAIRS)
+    write_grades(tmp_path / "g.tsv", {"a": 5.0})
+    with pytest.raises(InputError, match="no prediction: b, c") as error:
+        score_predictions("t1", tmp_path / "t1.xml", tmp_path / "g.tsv", resamples=100)
+    assert error.value.path == tmp_path / "g.tsv"
+    assert str(tmp_path / "t1.xml") in str(error.value)
+
+
+def test_a_file_without_gold_is_named(tmp_path):
+    bare = [SentencePair(pair.id, pair.source, pair.target) for pair in PAIRS]
+    write_t1(tmp_path / "bare.xml", bare)
+    with pytest.raises(InputError, match="no gold grade: a, b") as error:
+        run_t1(tmp_path / "bare.xml", write_bundle(tmp_path / "encoder"), resamples=100)
+    assert error.value.path == tmp_path / "bare.xml"
