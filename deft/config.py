@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
@@ -100,9 +101,9 @@ class QuantizeParams(Block):
 
 
 class IndexParams(Block):
-    """The vector index."""
+    """The vector index: exact (`flat`), product-quantized (`pq`), or by its size (`auto`)."""
 
-    kind: Literal["flat"] = "flat"
+    kind: Literal["auto", "flat", "pq"] = "auto"
 
 
 class MapParams(Block):
@@ -156,8 +157,17 @@ class Params(Block):
 B = TypeVar("B", bound=Block)
 
 
-def read_block(path: Path, block: type[B]) -> B:
+def read_block(path: Path, block: type[B], changes: Mapping[str, str] | None = None) -> B:
     """Read a YAML file as a block of parameters.
+
+    Parameters
+    ----------
+    path
+        The file.
+    block
+        What it holds.
+    changes
+        Values in YAML that replace those of the file, by dotted name: ``{"training.steps": "150"}``.
 
     Raises
     ------
@@ -166,6 +176,12 @@ def read_block(path: Path, block: type[B]) -> B:
     """
     try:
         values = yaml.safe_load(read_text(path))
+        for name, value in (changes or {}).items():
+            *blocks, last = name.split(".")
+            inner = values
+            for part in blocks:
+                inner = inner.setdefault(part, {})
+            inner[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = None if mark is None else mark.line + 1

@@ -16,7 +16,7 @@ from deft.files import read_text
 _USUAL = ",;\t|"
 
 
-def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
+def read_table(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = False) -> pd.DataFrame:
     """Read a table of strings; empty cells are "".
 
     The delimiter is a tab in a `.tsv`, where quotes are letters like others. Elsewhere it is the character of
@@ -29,6 +29,8 @@ def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
         The file, `.gz` allowed.
     columns
         Columns that must be there.
+    mixed
+        Take lines that are not UTF-8 for Windows-1252 (`deft.files.read_text`).
 
     Returns
     -------
@@ -41,7 +43,7 @@ def read_table(path: str | Path, columns: tuple[str, ...] = ()) -> pd.DataFrame:
         The file is missing, empty, not UTF-8 or ragged, or a column is not there.
     """
     path = Path(path)
-    text = read_text(path)
+    text = read_text(path, mixed=mixed)
     lines, rows = _parse(path, text, columns)
     names = [name.strip() for name in rows[0]]
     _check_columns(path, lines[0], names, columns)

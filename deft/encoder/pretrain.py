@@ -9,7 +9,12 @@ learns, batch by batch:
 - synonyms: two names of one concept are neighbours, among the other names of the batch (Liu et al. 2021,
   SapBERT);
 - glosses: a phrase and its explanation in parentheses, mined from patient leaflets, are neighbours;
-- grades: the cosine of graded sentence pairs follows the grades (CoSENT, Su 2022).
+- grades: the cosine of graded sentence pairs follows the grades (CoSENT, Su 2022);
+- sets: a sentence is nearer to its parallel sentence than to distractors.
+
+Late in training, a batch of synonyms is made of small groups of neighbouring concepts, as the student places
+them: each concept then has its hard negatives beside it at no cost (Xiong et al. 2021, ANCE, mines them as
+well, but encodes them in addition).
 
 A step depends only on the seed and its number, so a run that was killed goes on from its last checkpoint to
 the same weights.
@@ -26,6 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from pydantic import Field
 from tokenizers import Tokenizer
@@ -42,11 +48,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Objective = Literal["translation", "synonyms", "glosses", "grades"]
+Objective = Literal["translation", "synonyms", "glosses", "grades", "sets"]
 
 # Batches are padded to multiples of it: few distinct shapes, and each shape's kernels are prepared once.
 _LENGTH_STEP = 4
 _WINDOW = 8  # batches that a batch of like length is drawn from
+_CHUNK = 128  # texts that are padded to one length
 _TEACHER_TOKENS = 64  # longer texts are truncated for the teacher
 
 
@@ -61,6 +68,10 @@ class TrainingParams(Block):
         Of the in-batch contrastive losses.
     average_decay
         Of the running average of the weights, which is what is kept.
+    neighbours_from
+        Step from which batches of synonyms are made of neighbouring concepts; none by default.
+    neighbours
+        Nearest concepts that come into a batch with each concept drawn.
     mixture
         How often each objective is drawn, as weights; one that is not named, or has no pairs, is not used.
     checkpoint_every
@@ -75,6 +86,8 @@ class TrainingParams(Block):
     warmup_steps: int = Field(default=200, ge=1)
     temperature: float = Field(default=0.05, gt=0)
     average_decay: float = Field(default=0.998, ge=0, lt=1)
+    neighbours_from: int | None = Field(default=None, ge=0)
+    neighbours: int = Field(default=7, ge=1)
     mixture: dict[Objective, Annotated[float, Field(ge=0)]]
     checkpoint_every: int = Field(default=200, ge=1)
     seed: int = Field(default=13, ge=0)
@@ -89,15 +102,19 @@ class Corpus:
     left, right
         The two texts of each pair.
     group
-        Concept of each pair (pairs of one group are no negatives of each other), int64 of shape (n,).
+        Concept of each pair (pairs of one group are no negatives of each other), int64 of shape (n,),
+        numbered from 0 without gaps.
     grade
         Similarity of each pair from 0 to 1 for the objective `grades`, else None.
+    distractor
+        A text for each pair that `left` must be farther from than from `right`, for the objective `sets`.
     """
 
     left: Sequence[str]
     right: Sequence[str]
     group: np.ndarray
     grade: np.ndarray | None = None
+    distractor: Sequence[str] | None = None
 
     def __len__(self) -> int:
         """Return the number of pairs."""
@@ -207,6 +224,7 @@ class Trainer:
         if not self._by_length:
             raise InputError("there is nothing to learn from.", field="training.mixture")
         self._teacher = teacher
+        self._near: ConceptNeighbours | None = None
         embeddings = [weight for name, weight in student.named_parameters() if "word_embeddings" in name]
         others = [weight for name, weight in student.named_parameters() if "word_embeddings" not in name]
         self.optimizer = torch.optim.AdamW(
@@ -242,6 +260,7 @@ class Trainer:
         for step in tqdm(
             range(first, steps), initial=first, total=steps, disable=not progress, desc="pretrain"
         ):
+            self._look_around(step, checkpoints / "neighbours.npy")
             objective, loss = self._step(step)
             losses[objective] = 0.95 * losses.get(objective, loss) + 0.05 * loss
             if (step + 1) % 50 == 0:
@@ -271,8 +290,14 @@ class Trainer:
     def embed(self, texts: Sequence[str]) -> torch.Tensor:
         """Return the student's unit vectors, of shape (n, dimension), with gradients."""
         codes = [code.ids for code in self._tokenizer.encode_batch(list(texts))]
+        order = np.argsort([len(code) for code in codes], kind="stable")
+        chunks = [order[start : start + _CHUNK] for start in range(0, len(order), _CHUNK)]
+        vectors = torch.cat([self._forward([codes[row] for row in chunk]) for chunk in chunks])
+        return vectors[torch.from_numpy(np.argsort(order)).to(self.device)]
+
+    def _forward(self, codes: Sequence[Sequence[int]]) -> torch.Tensor:
         width = math.ceil(max(map(len, codes)) / _LENGTH_STEP) * _LENGTH_STEP
-        ids = torch.tensor([code + [0] * (width - len(code)) for code in codes], device=self.device)
+        ids = torch.tensor([[*code, *[0] * (width - len(code))] for code in codes], device=self.device)
         lengths = torch.tensor([len(code) for code in codes], device=self.device)
         mask = (torch.arange(width, device=self.device) < lengths[:, None]).long()
         with torch.autocast(self.device, torch.bfloat16):
@@ -292,6 +317,9 @@ class Trainer:
             target = torch.tensor(self._teacher[left], device=self.device)
             distance = (1 - (a * target).sum(1)).mean() + (1 - (b * target).sum(1)).mean()
             return distance + 0.5 * _contrast(b, target, group, self.params.temperature)
+        if corpus.distractor is not None:
+            distractors = self.embed([corpus.distractor[row] for row in rows])
+            return _contrast(a, b, group, self.params.temperature, distractors)
         loss = _contrast(a, b, group, self.params.temperature)
         known = [place for place, text in enumerate(right) if text in self._teacher]
         if len(known) > 1:  # English names stay where the teacher has them, and its space stays of use
@@ -309,6 +337,8 @@ class Trainer:
         names = list(self._by_length)
         weights = np.array([self.params.mixture[name] for name in names])
         objective = names[generator.choice(len(names), p=weights / weights.sum())]
+        if objective == "synonyms" and self._near is not None:
+            return objective, self._near.draw(generator, self.params.batch_size)
         order = self._by_length[objective]
         size = min(self.params.batch_size, len(order))
         window = min(_WINDOW * size, len(order))
@@ -316,6 +346,31 @@ class Trainer:
         start = int(generator.integers(len(there_and_back))) if window < len(order) else 0
         places = start + generator.choice(window, size=size, replace=False)
         return objective, there_and_back[places % len(there_and_back)]
+
+    def _look_around(self, step: int, path: Path) -> None:
+        """From the step on that the schedule names, know which concepts are neighbours, also when resumed."""
+        start = self.params.neighbours_from
+        if start is None or step < start or self._near is not None or "synonyms" not in self._by_length:
+            return
+        group = self._corpora["synonyms"].group
+        if not path.exists():
+            with atomic_write(path, binary=True) as stream:
+                np.save(stream, self._nearest(self._corpora["synonyms"]))
+        self._near = ConceptNeighbours(group, np.load(path))
+
+    def _nearest(self, corpus: Corpus) -> np.ndarray:
+        """Return the nearest other concepts of each concept as the student places them, of shape (n, k)."""
+        codes, texts = pd.factorize(pd.Series([*corpus.left, *corpus.right], dtype="str"))
+        self.student.eval()
+        with torch.inference_mode():
+            parts = [
+                self.embed(list(texts[start : start + 4096])).cpu() for start in range(0, len(texts), 4096)
+            ]
+        self.student.train()
+        both = torch.from_numpy(np.concatenate([corpus.group, corpus.group]))
+        centres = torch.zeros(int(both.max()) + 1, parts[0].shape[1])
+        centres.index_add_(0, both, torch.cat(parts)[torch.from_numpy(codes)])
+        return _nearest_rows(functional.normalize(centres, dim=1), self.params.neighbours)
 
     def _learning_rate(self, step: int) -> float:
         warmup = min(1.0, (step + 1) / self.params.warmup_steps)
@@ -351,19 +406,67 @@ class Trainer:
         return int(state["step"])
 
 
+class ConceptNeighbours:
+    """Draw pairs of concepts that are neighbours.
+
+    Parameters
+    ----------
+    group
+        Concept of each pair, numbered from 0 without gaps, of shape (pairs,).
+    near
+        Neighbours of each concept, of shape (concepts, k).
+    """
+
+    def __init__(self, group: np.ndarray, near: np.ndarray) -> None:
+        self._near = near
+        self._pairs = np.argsort(group, kind="stable")
+        self._first = np.searchsorted(group[self._pairs], np.arange(len(near) + 1))
+
+    def draw(self, generator: np.random.Generator, size: int) -> np.ndarray:
+        """Return at most `size` pairs, one a concept: concepts drawn at random, each with its neighbours."""
+        seeds = generator.permutation(len(self._near))[: max(1, size // (1 + self._near.shape[1]))]
+        concepts = np.unique(np.concatenate([seeds, self._near[seeds].ravel()]))[:size]
+        first, last = self._first[concepts], self._first[concepts + 1]
+        return np.asarray(self._pairs[generator.integers(first, last)])
+
+
+def _nearest_rows(vectors: torch.Tensor, count: int, block: int = 1024) -> np.ndarray:
+    """Return the `count` nearest other rows of each unit vector."""
+    count = min(count, len(vectors) - 1)
+    nearest = []
+    for start in range(0, len(vectors), block):
+        scores = vectors[start : start + block] @ vectors.T
+        own = torch.arange(len(scores))
+        scores[own, own + start] = -2.0
+        nearest.append(scores.topk(count, dim=1).indices.numpy())
+    return np.concatenate(nearest)
+
+
 def _sort_by_length(corpus: Corpus) -> np.ndarray:
     lengths = [max(len(left), len(right)) for left, right in zip(corpus.left, corpus.right, strict=True)]
     return np.argsort(lengths, kind="stable")
 
 
-def _contrast(a: torch.Tensor, b: torch.Tensor, group: torch.Tensor, temperature: float) -> torch.Tensor:
-    """Symmetric InfoNCE in which members of one group are not each other's negatives."""
+def _contrast(
+    a: torch.Tensor,
+    b: torch.Tensor,
+    group: torch.Tensor,
+    temperature: float,
+    distractors: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Symmetric InfoNCE in which members of one group are not each other's negatives.
+
+    Distractors, if given, are negatives of every row of `a`.
+    """
     scores = a @ b.T / temperature
     same = group[:, None] == group[None, :]
     same.fill_diagonal_(fill_value=False)
     scores = scores.masked_fill(same, -1e4)
     target = torch.arange(len(a), device=a.device)
-    return (functional.cross_entropy(scores, target) + functional.cross_entropy(scores.T, target)) / 2
+    back = functional.cross_entropy(scores.T, target)
+    if distractors is not None:
+        scores = torch.cat([scores, a @ distractors.T / temperature], dim=1)
+    return (functional.cross_entropy(scores, target) + back) / 2
 
 
 def _cosent(cosine: torch.Tensor, grade: torch.Tensor, scale: float = 20.0) -> torch.Tensor:

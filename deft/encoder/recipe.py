@@ -27,6 +27,7 @@ from deft.config import Block, ExportParams
 from deft.corpora.deft2020 import read_t1, read_t2
 from deft.corpora.glosses import Gloss, TermFilter, mine_glosses
 from deft.corpora.pairs import read_pairs
+from deft.corpora.split import held_out as held_out_document
 from deft.corpora.tables import read_table
 from deft.encoder.bundle import INFO, MODEL, EncoderInfo
 from deft.encoder.card import CARD, Sizes, model_card
@@ -67,9 +68,13 @@ class RecipeParams(Block):
     text
         `.tsv.gz` with a column `sentence`: French text, for the vocabulary and for glosses.
     mentions
-        TSV with columns `mention` and `cui`: annotated text, training part only.
+        TSV with columns `doc`, `mention` and `cui`: annotated text, training part only.
+    mentions_held_out
+        Share of its documents that is left for the mapping model and its confidence (`deft.corpora.split`).
     graded
         CSV with columns `sentence1`, `sentence2`, `score` (0 to 5).
+    sets
+        DEFT 2020 XML of task 2, training part: sentences, each with its parallel sentence and distractors.
     held_out_terms
         TSV with columns `lay`, `technical`, `cuis`: no mined pair and no mention may contain one of these
         terms or a name of one of these concepts.
@@ -80,6 +85,8 @@ class RecipeParams(Block):
         What the model folder says of its training data, and the licence of the weights.
     vocabulary
         Tokens, at most.
+    translated_embeddings
+        Start word embeddings from those of their translations; else from the spelling alone.
     names_per_concept
         Names of a concept in one language, mentions among them, at most.
     """
@@ -89,12 +96,15 @@ class RecipeParams(Block):
     parallel: Path
     text: Path
     mentions: Path
+    mentions_held_out: float = Field(default=0.0, ge=0, lt=1)
     graded: Path
+    sets: Path | None = None
     held_out_terms: tuple[Path, ...]
     held_out_texts: tuple[Path, ...]
     training_data: tuple[str, ...] = ()
     licence: str = ""
     vocabulary: int = Field(default=30_000, ge=100)
+    translated_embeddings: bool = True
     names_per_concept: int = Field(default=12, ge=1)
     training: TrainingParams
 
@@ -174,6 +184,8 @@ def build_corpora(params: RecipeParams) -> dict[Objective, Corpus]:
         "glosses": _glosses(params, atoms, held_out),
         "grades": _grades(params.graded, forbidden),
     }
+    if params.sets is not None:
+        corpora["sets"] = _sets(params.sets, forbidden)
     for name, corpus in corpora.items():
         logger.info("%s: %d pairs", name, len(corpus))
     return corpora
@@ -234,7 +246,8 @@ def _named(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> pd.D
     Columns `cui`, `language`, `string` and `key`, its normalised form; at most `names_per_concept` in a
     language.
     """
-    table = read_table(params.mentions, ("mention", "cui"))
+    table = read_table(params.mentions, ("doc", "mention", "cui"))
+    table = table[[not held_out_document(doc, params.mentions_held_out) for doc in table["doc"]]]
     mentions = pd.DataFrame({"cui": table["cui"].str.split(";"), "string": table["mention"].map(clean)})
     mentions = mentions.explode("cui").assign(language="FRE", cui=lambda frame: frame["cui"].str.strip())
     mentions = mentions[
@@ -294,6 +307,20 @@ def _grades(path: Path, forbidden: frozenset[str]) -> Corpus:
     grade = np.array([(pair.grade or 0.0) / 5 for pair in pairs], dtype=np.float32)
     group = np.arange(len(pairs), dtype=np.int64)
     return Corpus([pair.source for pair in pairs], [pair.target for pair in pairs], group, grade)
+
+
+def _sets(path: Path, forbidden: frozenset[str]) -> Corpus:
+    """Pair each sentence with its parallel sentence, once a distractor."""
+    rows = [
+        (item.id, item.source, item.targets[item.answer - 1], target)
+        for item in read_t2(path)
+        if item.answer is not None
+        and not {normalize(text) for text in (item.source, *item.targets)} & forbidden
+        for number, target in enumerate(item.targets, start=1)
+        if number != item.answer
+    ]
+    keys, left, right, distractor = ([row[column] for row in rows] for column in range(4))
+    return Corpus(left, right, _codes(keys), distractor=distractor)
 
 
 def _codes(keys: Sequence[str]) -> np.ndarray:
@@ -384,6 +411,7 @@ def pretrain(params: RecipeParams, work: Path, out: Path, *, progress: bool = Fa
         TeacherVectors.compute(english, teacher, progress=progress).save(cache)
     if not embeddings.exists():
         pairs = list(zip(translations.right, translations.left, strict=True))
+        pairs = pairs if params.translated_embeddings else []
         words = carry_embeddings(teacher, tokenizer, pairs)
         with atomic_write(embeddings, binary=True) as stream:
             np.save(stream, words)
@@ -487,7 +515,7 @@ def _fingerprint(params: RecipeParams, teacher: Path) -> dict[str, Any]:
         "umls": [find(params.umls, "MRCONSO.RRF")],
         "held_out_terms": params.held_out_terms,
         "held_out_texts": params.held_out_texts,
-        **{name: [getattr(params, name)] for name in ("parallel", "text", "mentions", "graded")},
+        **{name: [getattr(params, name)] for name in ("parallel", "text", "mentions", "graded", "sets")},
     }
     schedule = params.model_dump(mode="json", exclude={*inputs, "training_data", "licence"})
     schedule["training"].pop("checkpoint_every")  # changes nothing but what is lost when a run is killed

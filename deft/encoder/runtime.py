@@ -100,7 +100,7 @@ class Encoder:
         """One SHA-256 over graph and tokenizer: equal fingerprints give equal vectors."""
         return self._info.fingerprint
 
-    def encode(self, texts: Sequence[str], *, progress: bool = False) -> Vectors:
+    def encode(self, texts: Sequence[str], *, alone: bool = False, progress: bool = False) -> Vectors:
         """Encode texts.
 
         Control characters, invisible characters and repeated white space are removed first
@@ -111,6 +111,9 @@ class Encoder:
         ----------
         texts
             Texts, none of them blank.
+        alone
+            Run each text by itself. A vector is then the same to the last bit in any company; in a batch the
+            last bits depend on the padding.
         progress
             Draw a progress bar on standard error.
 
@@ -138,13 +141,13 @@ class Encoder:
                 truncated[0] + 1,
                 cleaned[truncated[0]],
             )
-        return self._embed(tokens, progress=progress)
+        return self._embed(tokens, alone=alone, progress=progress)
 
-    def _embed(self, tokens: list[Tokens], *, progress: bool = False) -> Vectors:
+    def _embed(self, tokens: list[Tokens], *, alone: bool = False, progress: bool = False) -> Vectors:
         vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
         blocks = list(self._blocks(tokens))
         with tqdm(total=len(tokens), disable=not progress, unit="text", desc="encode") as bar:
-            for rows, values in self._run_blocks(tokens, blocks):
+            for rows, values in self._run_blocks(tokens, blocks, alone=alone):
                 vectors[rows] = values
                 bar.update(len(rows))
         return vectors
@@ -171,10 +174,10 @@ class Encoder:
             start += size
 
     def _run_blocks(
-        self, tokens: list[Tokens], blocks: list[list[int]]
+        self, tokens: list[Tokens], blocks: list[list[int]], *, alone: bool
     ) -> Iterator[tuple[list[int], Vectors]]:
         """Run blocks on several threads, each run on one: runs of a session are independent."""
-        run = self._run_together if self._info.batch_invariant else self._run_alone
+        run = self._run_together if self._info.batch_invariant and not alone else self._run_alone
 
         def work(rows: list[int]) -> Vectors:
             return run([tokens[row] for row in rows])

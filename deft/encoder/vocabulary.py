@@ -91,7 +91,7 @@ def translation_table(
     Parameters
     ----------
     source, target
-        Token ids of sentences that translate each other, one or more pairs.
+        Token ids of sentences that translate each other.
     iterations
         Rounds of expectation maximisation.
     batch
@@ -99,6 +99,9 @@ def translation_table(
     """
     width = 1 + max((max(ids) for ids in target if len(ids)), default=0)
     batches = [slice(start, start + batch) for start in range(0, len(source), batch)]
+    if not batches:
+        nothing = np.zeros(0, dtype=np.int64)
+        return TranslationTable(nothing, nothing, np.zeros(0), np.zeros(0))
     keys = np.unique(np.concatenate([_cells(source[rows], target[rows], width)[0] for rows in batches]))
     probability = np.ones(len(keys))
     counts = np.zeros(len(keys))

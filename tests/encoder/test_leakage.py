@@ -57,7 +57,9 @@ def params(tmp_path):
             [("x", "a cat", "un chat"), ("x", "kept out", "Mis de côté.")],
         ),
         text=table(tmp_path / "text.tsv", ["source", "sentence"], [("leaflet", text) for text in SENTENCES]),
-        mentions=table(tmp_path / "mentions.tsv", ["mention", "cui"], [("sucre élevé", "C0000002;C0000099")]),
+        mentions=table(
+            tmp_path / "mentions.tsv", ["doc", "mention", "cui"], [("1", "sucre élevé", "C0000002;C0000099")]
+        ),
         graded=table(tmp_path / "graded.csv", ["sentence1", "sentence2", "score"], graded),
         held_out_terms=(table(tmp_path / "held.tsv", ["lay", "technical", "cuis"], HELD_OUT),),
         held_out_texts=(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ pytest.importorskip("sentence_transformers")
 
 import torch
 import transformers
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy.stats import spearmanr
 from tokenizers.models import WordPiece
 
 from deft.encoder import pretrain as module
-from deft.encoder.pretrain import Corpus, TeacherVectors, Trainer, TrainingParams
+from deft.encoder.pretrain import ConceptNeighbours, Corpus, TeacherVectors, Trainer, TrainingParams
 from deft.encoder.vocabulary import SPECIAL_TOKENS, train_tokenizer
 from deft.errors import DeftError, InputError
 from deft.text import fold
@@ -52,7 +55,9 @@ def tokenizer():
 def corpora() -> dict[str, Corpus]:
     groups = np.arange(len(FRENCH))
     grades = np.array([0, 1, 0.2, 0.8, 0.5, 0.4], dtype=np.float32)
+    turned = FRENCH[2:] + FRENCH[:2]
     return {
+        "sets": Corpus(FRENCH, ENGLISH, groups, distractor=turned),
         "translation": Corpus(ENGLISH, FRENCH, groups),
         "synonyms": Corpus(FRENCH, ENGLISH, groups),
         "grades": Corpus(FRENCH, FRENCH[1:] + FRENCH[:1], groups, grades),
@@ -109,6 +114,131 @@ def test_a_run_that_was_killed_ends_with_the_same_weights(trainer, tmp_path, mon
     assert steps == [2, 3, 4, 5]  # from the checkpoint, not from the step that was not saved
     assert_same_weights(resumed, whole)
     assert not torch.equal(trainer().average["embeddings.word_embeddings.weight"], _words(whole))
+
+
+@pytest.mark.parametrize("start", [0, 1, 2, 3, 4, 5])
+@pytest.mark.parametrize("killed_at", [3, 5])
+def test_neighbours_are_the_same_after_a_kill(trainer, tmp_path, monkeypatch, start, killed_at):
+    """The step they are looked up at lies before, at or after a checkpoint (2, 4) or the kill."""
+    options = {"neighbours_from": start, "neighbours": 1, "mixture": {"synonyms": 3, "translation": 1}}
+    whole = trainer(**options)
+    whole.train(tmp_path / "whole")
+
+    killed = trainer(**options)
+    step = Trainer._step
+    monkeypatch.setattr(
+        Trainer, "_step", lambda self, number: step(self, number) if number < killed_at else 1 / 0
+    )
+    with pytest.raises(ZeroDivisionError):
+        killed.train(tmp_path / "killed")
+    monkeypatch.undo()
+    if start < killed_at:  # they are kept: by now the student would place concepts otherwise
+        monkeypatch.setattr(Trainer, "_nearest", lambda *_: pytest.fail("they were looked up again"))
+    resumed = trainer(**options)
+    resumed.train(tmp_path / "killed")
+    monkeypatch.undo()
+    assert_same_weights(resumed, whole)
+    near = [np.load(tmp_path / folder / "neighbours.npy") for folder in ("whole", "killed")]
+    np.testing.assert_array_equal(*near)
+    plain = trainer(**(options | {"neighbours_from": None}))
+    plain.train(tmp_path / "plain")
+    assert not (tmp_path / "plain" / "neighbours.npy").exists()
+
+
+def test_neighbours_are_looked_up_at_their_step_and_once(trainer, tmp_path, monkeypatch):
+    seen = []
+    nearest, step = Trainer._nearest, Trainer._step
+    monkeypatch.setattr(
+        Trainer, "_nearest", lambda self, corpus: seen.append("look") or nearest(self, corpus)
+    )
+    monkeypatch.setattr(Trainer, "_step", lambda self, number: seen.append(number) or step(self, number))
+    learner = trainer(neighbours_from=3, mixture={"synonyms": 1})
+    learner.train(tmp_path)
+    assert seen == [0, 1, 2, "look", 3, 4, 5]
+    assert learner.student.training  # dropout is on again
+    alone = trainer(neighbours_from=0, mixture={"translation": 1})
+    alone.train(tmp_path / "alone")  # without synonyms there is nothing to look at
+    assert seen.count("look") == 1
+
+
+def test_neighbours_of_concepts_are_nearest_by_brute_force(trainer, corpora):
+    learner = trainer(neighbours=2)
+    corpus = Corpus(
+        [*FRENCH, FRENCH[0]], [*ENGLISH, FRENCH[3]], np.array([0, 1, 2, 3, 4, 5, 0])
+    )  # the first concept has two pairs
+    near = learner._nearest(corpus)
+    learner.student.eval()
+    with torch.no_grad():
+        left, right = learner.embed(corpus.left).double(), learner.embed(corpus.right).double()
+    centres = torch.stack(
+        [(left[corpus.group == number].sum(0) + right[corpus.group == number].sum(0)) for number in range(6)]
+    )
+    cosines = torch.nn.functional.normalize(centres, dim=1)
+    cosines = (cosines @ cosines.T).fill_diagonal_(-2).numpy()
+    assert near.shape == (6, 2)
+    for row, own in zip(cosines, near, strict=True):
+        assert np.sort(row[own])[::-1] == pytest.approx(np.sort(row)[::-1][:2], abs=5e-3)  # bfloat16
+        assert len(set(own)) == 2
+
+
+@given(st.integers(2, 40), st.integers(1, 8), st.integers(1, 12), st.integers(0, 9))
+def test_nearest_rows_by_brute_force(count, neighbours, block, seed):
+    vectors = np.random.default_rng(seed).normal(size=(count, 5)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    near = module._nearest_rows(torch.from_numpy(vectors), neighbours, block)
+    assert near.shape == (count, min(neighbours, count - 1))
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -2)
+    for row, (own, found) in enumerate(zip(cosines, near, strict=True)):
+        assert row not in found
+        np.testing.assert_allclose(own[found], np.sort(own)[::-1][: len(found)], atol=1e-6)
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=2, max_size=30),
+    st.integers(1, 6),
+    st.integers(2, 40),
+    st.integers(0, 99),
+)
+def test_a_batch_has_a_pair_a_concept_and_no_more_than_its_size(counts, neighbours, size, seed):
+    generator = np.random.default_rng(seed)
+    group = generator.permutation(np.repeat(np.arange(len(counts)), counts))
+    k = min(neighbours, len(counts) - 1)
+    near = np.array(
+        [
+            generator.choice(np.delete(np.arange(len(counts)), own), k, replace=False)
+            for own in range(len(counts))
+        ]
+    )
+    draw = ConceptNeighbours(group, near)
+    rows = draw.draw(np.random.default_rng(seed), size)
+    concepts = group[rows].tolist()
+    assert 0 < len(rows) <= size
+    assert len(set(concepts)) == len(concepts)
+    assert rows.tolist() == draw.draw(np.random.default_rng(seed), size).tolist()
+    if size > k:  # each concept came with its neighbours or is a neighbour
+        seeds = [own for own in concepts if set(near[own]) <= set(concepts)]
+        assert seeds
+        assert set(concepts) == {*seeds, *near[seeds].ravel()}
+
+
+def test_every_pair_is_drawn_among_neighbours():
+    group = np.repeat(np.arange(12), 3)
+    near = (np.arange(12)[:, None] + [1, 2]) % 12
+    draw, generator = ConceptNeighbours(group, near), np.random.default_rng(0)
+    counts = np.bincount(np.concatenate([draw.draw(generator, 6) for _ in range(3000)]), minlength=36)
+    assert counts / counts.mean() == pytest.approx(1, abs=0.15)
+
+
+def test_batches_are_of_neighbours_once_they_are_known(trainer, tmp_path):
+    learner = trainer(neighbours_from=0, neighbours=1, mixture={"synonyms": 1}, batch_size=2)
+    learner._look_around(0, tmp_path / "n.npy")
+    near = np.load(tmp_path / "n.npy")
+    for step in range(20):
+        name, rows = learner._draw(step)
+        one, other = sorted(rows)  # each pair is a concept of its own here
+        assert name == "synonyms"
+        assert other in near[one] or one in near[other]
 
 
 def test_a_run_that_is_finished_is_not_run_again(trainer, tmp_path, monkeypatch):
@@ -171,6 +301,32 @@ def test_members_of_one_group_are_no_negatives_of_each_other():
     assert alone.item() == pytest.approx(0, abs=1e-6)
 
 
+def test_distractors_are_negatives_by_hand():
+    a, b = torch.eye(2), torch.eye(2)
+    distractors = torch.tensor([[0.6, 0.8], [-1.0, 0.0]])
+    # rows choose among [1, 0, 0.6, -1] and [0, 1, 0.8, 0]; columns among [1, 0]
+    rows = (
+        math.log(1 + math.exp(-1) + math.exp(-0.4) + math.exp(-2))
+        + math.log(1 + math.exp(-1) + math.exp(-0.2) + math.exp(-1))
+    ) / 2
+    loss = module._contrast(a, b, torch.tensor([0, 1]), 1.0, distractors)
+    assert loss.item() == pytest.approx((rows + math.log(1 + math.exp(-1))) / 2, abs=1e-6)
+    # also those of another pair of the same set
+    same = module._contrast(a, b, torch.tensor([3, 3]), 1.0, distractors)
+    rows = (math.log(1 + math.exp(-0.4) + math.exp(-2)) + math.log(1 + math.exp(-0.2) + math.exp(-1))) / 2
+    assert same.item() == pytest.approx(rows / 2, abs=1e-6)
+
+
+def test_a_sentence_comes_nearer_to_its_parallel_sentence_than_to_distractors(trainer, corpora, tmp_path):
+    learner = trainer(steps=40, batch_size=6, mixture={"sets": 1}, learning_rate=1e-3)
+    corpus = corpora["sets"]
+    learner.train(tmp_path)
+    learner.student.eval()
+    with torch.no_grad():
+        left, right, other = (learner.embed(t) for t in (corpus.left, corpus.right, corpus.distractor))
+    assert ((left * right).sum(1) > (left * other).sum(1)).all()
+
+
 def test_cosent_by_hand():
     cosine, grade = torch.tensor([0.9, 0.5, 0.7]), torch.tensor([1.0, 0.0, 0.0])
     # 0 is above 1 and above 2; 1 and 2 are equal and say nothing
@@ -210,6 +366,24 @@ def test_vectors_do_not_depend_on_padding(trainer):
         alone, beside = learner.embed(["fièvre"]), learner.embed(["fièvre", "douleur du dos mal de tête"])
     torch.testing.assert_close(alone[0], beside[0], atol=2e-2, rtol=0)  # bfloat16
     assert alone.norm().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_vectors_do_not_depend_on_the_order_of_texts(trainer, seed):
+    random = Random(seed)
+    words = " ".join([*FRENCH, *ENGLISH]).split()
+    texts = [" ".join(random.choices(words, k=random.randint(1, 7))) for _ in range(40)]
+    learner = trainer()
+    learner.student.eval()
+    order = random.sample(range(40), 40)
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(module, "_CHUNK", 7)
+        vectors, shuffled = learner.embed(texts), learner.embed([texts[place] for place in order])
+        patch.setattr(module, "_CHUNK", 100)
+        whole = learner.embed(texts)
+    torch.testing.assert_close(shuffled, vectors[order], atol=3e-2, rtol=0)  # bfloat16
+    torch.testing.assert_close(whole, vectors, atol=3e-2, rtol=0)
+    assert not torch.allclose(vectors, vectors.roll(1, 0), atol=3e-2)  # the texts can be told apart
 
 
 def test_the_tokenizer_of_the_caller_is_left_alone(trainer, tokenizer):

@@ -17,6 +17,8 @@ import torch
 from demo import Atom, write_umls
 from sentence_transformers import SentenceTransformer
 
+from deft.corpora.deft2020 import SentenceSet, write_t2
+from deft.corpora.split import held_out
 from deft.encoder import recipe
 from deft.encoder.base import load_base
 from deft.encoder.bundle import FILES, EncoderInfo
@@ -254,6 +256,70 @@ def test_synonyms_are_names_of_one_concept_with_mentions(corpora):
     assert held_out <= {"hypertension artérielle", "tension élevée", "HTA", "high blood pressure"}
 
 
+class TestMentionsLeftOut:
+    """Mentions of documents that are left for the mapping model."""
+
+    ROWS = tuple(
+        (f"{document}_{part}", f"mention {document} {part}", "C0000002")
+        for document in range(30)
+        for part in (1, 2)
+    )
+
+    def mentions(self, params, tmp_path, share):
+        path = write_tsv(tmp_path / "m.tsv", ("doc", "mention", "cui"), *self.ROWS)
+        changes = {"mentions": path, "mentions_held_out": share, "names_per_concept": 100}
+        synonyms = build_corpora(params.model_copy(update=changes))["synonyms"]
+        texts = {*synonyms.left, *synonyms.right}
+        return {text for text in texts if text.startswith("mention")}
+
+    def test_those_of_their_documents_are_not_used_and_all_others_are(self, params, tmp_path):
+        kept = self.mentions(params, tmp_path, 0.4)
+        assert kept == {mention for document, mention, _ in self.ROWS if not held_out(document, 0.4)}
+        assert 0 < len(kept) < len(self.ROWS)
+
+    def test_without_a_share_all_are_used(self, params, tmp_path):
+        assert len(self.mentions(params, tmp_path, 0.0)) == len(self.ROWS)
+
+
+class TestSets:
+    """Sentences of task 2 to learn from."""
+
+    @pytest.fixture
+    def sets(self, params, tmp_path):
+        items = [
+            SentenceSet("7", "Le vent souffle.", ("Il vente.", "Le feu brûle.", "La mer monte."), 1),
+            SentenceSet("8", "La nuit tombe.", ("Le jour point.", "On boit.", "Il fait nuit."), 3),
+            SentenceSet("9", "On chante.", ("On rit.", "Il pleut ?", "On crie."), 1),  # a target is held out
+            SentenceSet("10", "UN CHEVAL MANGE !", ("a", "b", "c"), 1),  # the source is held out
+            SentenceSet("11", "Sans réponse.", ("d", "e", "f"), None),
+        ]
+        write_t2(tmp_path / "train.xml", items)
+        path = write_tsv(tmp_path / "held.csv", ("sentence1,sentence2,score",), ("Il pleut,x,1",))
+        changes = {"sets": tmp_path / "train.xml", "held_out_texts": (*params.held_out_texts, path)}
+        return build_corpora(params.model_copy(update=changes))["sets"]
+
+    def test_a_pair_for_each_distractor(self, sets):
+        assert list(zip(sets.left, sets.right, sets.distractor, strict=True)) == [
+            ("Le vent souffle.", "Il vente.", "Le feu brûle."),
+            ("Le vent souffle.", "Il vente.", "La mer monte."),
+            ("La nuit tombe.", "Il fait nuit.", "Le jour point."),
+            ("La nuit tombe.", "Il fait nuit.", "On boit."),
+        ]
+        assert sets.group.tolist() == [0, 0, 1, 1]
+        assert sets.grade is None
+
+    def test_no_set_has_a_held_out_text(self, sets):
+        texts = {normalize(text) for text in (*sets.left, *sets.right, *sets.distractor)}
+        assert not texts & {"on chante", "on rit", "il pleut", "un cheval mange", "sans reponse"}
+
+    def test_there_are_none_by_default(self, corpora):
+        assert "sets" not in corpora
+
+    def test_a_file_of_another_task(self, params, inputs):
+        with pytest.raises(InputError, match=r"t1-test\.xml"):
+            build_corpora(params.model_copy(update={"sets": inputs / "t1-test.xml"}))
+
+
 def test_names_of_a_concept_are_capped_mentions_last(params):
     texts = set()
     for cap in (1, 3):
@@ -415,6 +481,8 @@ def test_a_second_run_goes_on_from_what_is_there(made, params, monkeypatch, tmp_
 
 def test_a_working_folder_of_another_run_is_refused(made, params, tmp_path):
     longer = params.training.model_copy(update={"steps": 5})
+    with pytest.raises(InputError, match="other inputs or another schedule"):
+        pretrain(params.model_copy(update={"mentions_held_out": 0.3}), made / "work", tmp_path / "out")
     with pytest.raises(InputError, match="other inputs or another schedule"):
         pretrain(params.model_copy(update={"training": longer}), made / "work", tmp_path / "out")
     other = write_tsv(tmp_path / "parallel.tsv", ("en", "fr"), ("A dog", "Un chien"))
