@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import json
+import logging
 import shutil
 import zlib
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from deft.errors import InputError
+
+logger = logging.getLogger(__name__)
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _HARMLESS = {".gitignore", ".gitkeep", ".DS_Store"}  # a folder with nothing else counts as empty
@@ -104,8 +108,16 @@ def cannot_read(path: Path, error: Exception) -> InputError:
     return InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}.", path=path)
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, mixed: bool = False) -> str:
     """Read a text in UTF-8, with or without byte order mark, plain or gzip; line ends are kept as they are.
+
+    Parameters
+    ----------
+    path
+        The file.
+    mixed
+        Take a line that is not UTF-8 for Windows-1252, and log which lines those are: files that were pasted
+        together have both.
 
     Raises
     ------
@@ -122,7 +134,22 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if mixed:
+            return _decode_lines(path, data.removeprefix(codecs.BOM_UTF8))
         raise _not_utf8(path, data.count(b"\n", 0, error.start) + 1, "WINDOWS-1252") from error
+
+
+def _decode_lines(path: Path, data: bytes) -> str:
+    lines, guessed = [], []
+    for number, line in enumerate(data.splitlines(keepends=True), start=1):
+        try:
+            lines.append(line.decode("utf-8"))
+        except UnicodeDecodeError:
+            lines.append(line.decode("cp1252", errors="replace"))
+            guessed.append(number)
+    shown = ", ".join(map(str, guessed[:5])) + (" ..." if len(guessed) > 5 else "")
+    logger.warning("%s: %d lines are not UTF-8 and were read as Windows-1252: %s.", path, len(guessed), shown)
+    return "".join(lines)
 
 
 def sha256(path: Path) -> str:

@@ -7,8 +7,10 @@ import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from deft.encoder.bundle import EncoderInfo
 from deft.encoder.runtime import seal
@@ -168,7 +170,7 @@ class FakeEncoder:
 
     info = Info()
 
-    def encode(self, texts: Sequence[str], *, progress: bool = False) -> np.ndarray:
+    def encode(self, texts: Sequence[str], *, alone: bool = False, progress: bool = False) -> np.ndarray:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for row, text in enumerate(texts):
             padded = f" {text.casefold()} "
@@ -177,3 +179,36 @@ class FakeEncoder:
                 vectors[row, number % self.dimension] += 1 if number & 1024 else -1
             vectors[row, 0] += 0.25  # no text is the zero vector
         return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def make_concepts(atoms: Sequence[Atom], types: Sequence[tuple[str, str]] = ()) -> Any:
+    """Make concept tables without files."""
+    from deft.terminology.concepts import Concepts
+
+    frame = pd.DataFrame([vars(atom) for atom in atoms]).assign(code="")
+    definitions = pd.DataFrame({"cui": [], "definition": []}, dtype="str")
+    return Concepts.build(frame, pd.DataFrame(types, columns=["cui", "tui"], dtype="str"), definitions)
+
+
+def make_model() -> Any:
+    """Make a mapping model of plain weights: what is shipped is fitted anew now and then."""
+    from deft.mapping.fusion import MappingModel
+    from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES
+
+    weights = {"cosine": 10.0, "lexical": 5.0, "same": 2.0, "exact": 1.0, "overlap": 1.0, "sources": 0.2}
+    return MappingModel(
+        np.array([weights.get(name, 0.0) for name in FEATURES]),
+        np.array([{"constant": 6.0, "cosine": 2.0}.get(name, 0.0) for name in NO_MATCH_FEATURES]),
+    )
+
+
+def make_mapper(concepts: Any, encoder: Any = None, **options: Any) -> Any:
+    """Make a mapper of concept tables without files."""
+    from deft.index.dense import DenseIndex
+    from deft.index.lexical import LexicalIndex
+    from deft.mapping.mapper import TermMapper
+
+    strings = concepts.strings["string"].to_list()
+    encoder = encoder or FakeEncoder()
+    dense, lexical = DenseIndex.build(encoder.encode(strings)), LexicalIndex.build(strings)
+    return TermMapper(concepts, dense, lexical, encoder, **{"model": make_model(), **options})

@@ -239,6 +239,28 @@ class TestReading:
         with pytest.raises(InputError, match=rf"a\.csv:{line}: is not UTF-8\. Convert it.*iconv -f {likely}"):
             read_text(tmp_path / "a.csv")
 
+    def test_lines_that_are_not_utf8_are_guessed_if_asked_for(self, tmp_path, caplog):
+        lines = ["é\n".encode(), "fièvre\r\n".encode("cp1252"), "œil\n".encode(), b"10 \x80 l\x92os\n"]
+        path = tmp_path / "a.csv"
+        path.write_bytes(b"\xef\xbb\xbf" + b"".join(lines))
+        assert read_text(path, mixed=True) == "é\nfièvre\r\nœil\n10 € l’os\n"
+        (message,) = caplog.messages
+        assert message == f"{path}: 2 lines are not UTF-8 and were read as Windows-1252: 2, 4."
+        caplog.clear()
+        path.write_bytes(b"\x8d\xe9\n" * 9)  # the first is no letter there either
+        assert read_text(path, mixed=True) == "\ufffdé\n" * 9
+        assert caplog.messages[0].endswith(
+            "9 lines are not UTF-8 and were read as Windows-1252: 1, 2, 3, 4, 5 ...."
+        )
+        path.write_text("fièvre\n", encoding="utf-16")
+        with pytest.raises(InputError, match="is not UTF-8"):
+            read_text(path, mixed=True)
+
+    def test_whole_files_make_no_warning(self, tmp_path, caplog):
+        (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbf" + "é\n".encode())
+        assert read_text(tmp_path / "a.csv", mixed=True) == "é\n"
+        assert not caplog.messages
+
     def test_missing_or_broken(self, tmp_path):
         with pytest.raises(InputError, match="a: cannot be read: No such file"):
             read_text(tmp_path / "a")

@@ -11,7 +11,7 @@ import deft
 from deft.errors import InputError
 from deft.files import read_json, sha256, write_json
 
-FORMAT = 1
+FORMAT = 2
 NAME = "manifest.json"
 
 _REBUILD = "Build it again with `deft index build`."

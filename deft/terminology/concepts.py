@@ -6,8 +6,8 @@ number of its atoms, and its row is also the row of its vector.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,10 +15,16 @@ import numpy as np
 import pandas as pd
 
 from deft.errors import InputError
-from deft.terminology.rrf import AtomFilter, read_atoms, read_definitions, read_semantic_types
+from deft.terminology.rrf import (
+    AtomFilter,
+    read_atoms,
+    read_definitions,
+    read_retired,
+    read_semantic_types,
+)
 from deft.text import clean
 
-FILES = ("strings.parquet", "atoms.parquet", "concepts.parquet")
+FILES = ("strings.parquet", "atoms.parquet", "concepts.parquet", "retired.parquet")
 
 _OTHER_LANGUAGE = 99
 
@@ -37,11 +43,17 @@ class Concepts:
     concepts
         Columns `cui`, `name`, `semantic_types` (TUIs, separated by ``;``), `definition` ("" where there is
         none); sorted by CUI.
+    retired
+        Columns `cui` and `target`: CUIs of earlier releases, and the concept of this one that each became (a
+        synonym: relation SY of MRCUI); sorted.
     """
 
     strings: pd.DataFrame
     atoms: pd.DataFrame
     concepts: pd.DataFrame
+    retired: pd.DataFrame = field(
+        default_factory=lambda: pd.DataFrame({"cui": [], "target": []}, dtype="str")
+    )
 
     @classmethod
     def read_umls(cls, folder: Path, keep: AtomFilter, *, progress: bool = False) -> Concepts:
@@ -53,9 +65,10 @@ class Concepts:
             A file is missing or malformed, or nothing passes the filter.
         """
         atoms = read_atoms(folder, keep, progress=progress)
-        return cls.build(
+        tables = cls.build(
             atoms, read_semantic_types(folder), read_definitions(folder), languages=keep.languages
         )
+        return replace(tables, retired=_followed(read_retired(folder)))
 
     @classmethod
     def build(
@@ -96,7 +109,7 @@ class Concepts:
 
     def save(self, folder: Path) -> None:
         """Write the tables into a folder that exists."""
-        for name, table in zip(FILES, (self.strings, self.atoms, self.concepts), strict=True):
+        for name, table in zip(FILES, (self.strings, self.atoms, self.concepts, self.retired), strict=True):
             table.to_parquet(folder / name, compression="zstd", index=False)
 
     @classmethod
@@ -124,9 +137,55 @@ class Concepts:
         return np.searchsorted(self.atoms["string"].to_numpy(), np.arange(len(self.strings) + 1))
 
     @cached_property
+    def source_counts(self) -> np.ndarray:
+        """Number of sources that have each concept, of shape (concepts,)."""
+        pairs = self.atoms[["concept", "source"]].drop_duplicates()
+        return np.bincount(pairs["concept"].to_numpy(), minlength=len(self.concepts))
+
+    def row_of(self, cui: str) -> int | None:
+        """Return the row of a concept, None if it is not there."""
+        return self._rows.get(cui)
+
+    def current(self, cui: str) -> tuple[str, ...]:
+        """Return the CUIs that a retired one became, or the CUI itself."""
+        return self._targets.get(cui, (cui,)) if self.row_of(cui) is None else (cui,)
+
+    def follow(self, cuis: Iterable[str]) -> frozenset[str]:
+        """Return CUIs with the retired ones replaced by what they became."""
+        return frozenset(target for cui in cuis for target in self.current(cui))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {cui: row for row, cui in enumerate(self.concepts["cui"])}
+
+    @cached_property
+    def _targets(self) -> dict[str, tuple[str, ...]]:
+        return {str(cui): tuple(rows) for cui, rows in self.retired.groupby("cui")["target"]}
+
+    @cached_property
     def cuis(self) -> frozenset[str]:
         """Every CUI that has a string."""
         return frozenset(self.concepts["cui"])
+
+
+def _followed(retired: pd.DataFrame) -> pd.DataFrame:
+    """Return what retired CUIs became, through any number of releases.
+
+    Only synonymy (SY) is followed: broader, narrower and related concepts (RB, RN, RO) are other concepts.
+    """
+    same = retired[(retired["relation"] == "SY") & (retired["target"] != "")]
+    following: dict[str, set[str]] = {}
+    for cui, target in zip(same["cui"], same["target"], strict=True):
+        following.setdefault(cui, set()).add(target)
+    rows = []
+    for cui in sorted(following):
+        reached, open_ = set[str](), [cui]
+        while open_:
+            for target in following.get(open_.pop(), set()) - reached:
+                reached.add(target)
+                open_.append(target)
+        rows += [(cui, target) for target in sorted(reached - {cui}) if target not in following]
+    return pd.DataFrame(rows, columns=["cui", "target"], dtype="str")
 
 
 def _shown(atoms: pd.DataFrame, types: pd.DataFrame, definitions: pd.DataFrame) -> pd.DataFrame:

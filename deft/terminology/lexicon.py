@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pandas as pd
 
 from deft.corpora.tables import read_table
 from deft.errors import InputError
+from deft.terminology.semantic_groups import GROUPS
 from deft.text import clean
+
+logger = logging.getLogger(__name__)
 
 _CUI = re.compile(r"C[0-9]{7}")
 
@@ -27,10 +31,19 @@ class LexiconEntry:
 
 @dataclass(frozen=True, slots=True)
 class GoldMapping:
-    """A query and every concept that is a right answer to it."""
+    """A query and every concept that is a right answer to it.
+
+    Attributes
+    ----------
+    query, cuis
+        The term, and the CUIs any of which answers it.
+    row
+        What else the file says about it, by column.
+    """
 
     query: str
     cuis: frozenset[str]
+    row: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 def read_terms(path: str | Path, column: str = "Terme") -> list[str]:
@@ -42,6 +55,37 @@ def read_terms(path: str | Path, column: str = "Terme") -> list[str]:
         The file is no table, the column is not there, or a term is empty.
     """
     return _terms(path, read_table(path, (column,)), column)
+
+
+def read_queries(
+    path: str | Path, column: str = "Terme", group_column: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Read the terms of a table that a person made, and the semantic group of each, "" where there is none.
+
+    What can be mapped is: a row without a term is left out, a line in another encoding is guessed, a group
+    that does not exist is dropped, each with a logged warning that names the line.
+
+    Raises
+    ------
+    InputError
+        The file is no table, a column is not there, or there is no term at all.
+    """
+    columns = (column,) if group_column is None else (column, group_column)
+    table = read_table(path, columns, mixed=True)
+    terms, groups = table[column].map(clean), pd.Series("", index=table.index)
+    if group_column is not None:
+        groups = table[group_column].str.strip()
+        for line, group in groups[~groups.isin({"", *GROUPS})].items():
+            logger.warning(
+                "%s, line %s: there is no semantic group %r; none is asked for.", path, line, group
+            )
+        groups = groups.where(groups.isin(GROUPS), "")
+    for line in terms.index[terms == ""]:
+        logger.warning("%s, line %s: the term is empty; the row is left out.", path, line)
+    kept = terms != ""
+    if not kept.any():
+        raise InputError("holds no term.", path=path, field=column)
+    return terms[kept].to_list(), groups[kept].to_list()
 
 
 def read_lexicon(
@@ -74,8 +118,11 @@ def read_gold(
     cui_column: str = "CUI",
     *,
     where: Mapping[str, str] | None = None,
+    columns: Sequence[str] = (),
 ) -> list[GoldMapping]:
     """Read a gold mapping: a table with a column of queries and one of CUIs, several separated by ``;``.
+
+    Every row is a query of its own, also where two are equal; its other columns are kept.
 
     Parameters
     ----------
@@ -85,6 +132,8 @@ def read_gold(
         Names of the columns.
     where
         Keep the rows that have these values in these columns, such as ``{"part": "dev"}``.
+    columns
+        Other columns that must be there.
 
     Raises
     ------
@@ -93,15 +142,20 @@ def read_gold(
         or missing.
     """
     where = where or {}
-    table = read_table(path, (query_column, cui_column, *where))
+    table = read_table(path, (query_column, cui_column, *where, *columns))
     for column, value in where.items():
         kept = table[table[column] == value]
         if kept.empty:
             found = ", ".join(sorted(table[column].unique())[:10])
             raise InputError(f"no row with {value!r}.", path=path, field=column, remedy=f"It has {found}.")
         table = kept
-    rows = zip(_terms(path, table, query_column), _cuis(path, table, cui_column), strict=True)
-    return [GoldMapping(*row) for row in rows]
+    queries, answers = _terms(path, table, query_column), _cuis(path, table, cui_column)
+    others = [name for name in table.columns if name not in {query_column, cui_column, ""}]
+    rows = table[others].map(clean).to_dict("records")
+    return [
+        GoldMapping(query, cuis, {str(name): value for name, value in row.items()})
+        for query, cuis, row in zip(queries, answers, rows, strict=True)
+    ]
 
 
 def read_cuis(path: str | Path, column: str = "CUI") -> list[frozenset[str]]:

@@ -152,7 +152,7 @@ def read_definitions(folder: Path) -> pd.DataFrame:
     InputError
         A line is malformed.
     """
-    path = find(folder, "MRDEF.RRF", optional=True)
+    path = _filled(find(folder, "MRDEF.RRF", optional=True))
     names = {"CUI": "cui", "SAB": "source", "DEF": "definition", "SUPPRESS": "suppress"}
     if path is None:
         return pd.DataFrame({name: pd.Series(dtype="str") for name in ("cui", "source", "definition")})
@@ -170,10 +170,15 @@ def read_retired(folder: Path) -> pd.DataFrame:
     InputError
         A line is malformed.
     """
-    path = find(folder, "MRCUI.RRF", optional=True)
+    path = _filled(find(folder, "MRCUI.RRF", optional=True))
     if path is None:
         return pd.DataFrame({name: pd.Series(dtype="str") for name in ("cui", "relation", "target")})
     return _read(path, MRCUI, {"CUI1": "cui", "REL": "relation", "CUI2": "target"})
+
+
+def _filled(path: Path | None) -> Path | None:
+    """Return a path unless there is nothing in its file: a subset of a release may have no rows of a kind."""
+    return path if path is not None and path.stat().st_size else None
 
 
 def _read(path: Path, fields: Sequence[str], names: dict[str, str]) -> pd.DataFrame:

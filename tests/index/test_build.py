@@ -11,13 +11,14 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
-from demo import ATOMS, write_bundle, write_umls
+from demo import ATOMS, Atom, write_bundle, write_lines, write_umls
 
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.index import build as building
 from deft.index.build import build_index
-from deft.index.dense import DenseIndex
+from deft.index.dense import CODES, DenseIndex
+from deft.index.lexical import LexicalIndex
 from deft.index.manifest import Manifest
 from deft.index.vectors import encode_to_folder
 from deft.mapping.mapper import TermMapper
@@ -61,6 +62,36 @@ def test_two_builds_are_the_same_but_for_nothing(built, umls, bundle, tmp_path):
     assert Manifest.read(tmp_path / "again") == Manifest.read(built)
 
 
+def test_rows_of_the_lexical_index_are_those_of_the_strings(built):
+    strings = Concepts.open(built).strings["string"].to_list()
+    index = LexicalIndex.open(built)
+    assert len(index) == len(strings)
+    assert [index.search(string, 1)[0].tolist() for string in strings] == [
+        [row] for row in range(len(strings))
+    ]
+
+
+def test_retired_concepts_are_in_the_index_and_their_file_is_an_input(bundle, tmp_path, built):
+    umls = write_umls(tmp_path / "umls")
+    write_lines(umls / "MRCUI.RRF", ["C0000009|2020AA|SY|||C0000003|Y|"])
+    manifest = build_index(umls, bundle, tmp_path / "i")
+    assert set(manifest.inputs) == {"MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF"}
+    assert Concepts.open(tmp_path / "i").current("C0000009") == ("C0000003",)
+    assert "MRCUI.RRF" not in Manifest.read(built).inputs
+    assert Concepts.open(built).current("C0000009") == ("C0000009",)
+
+
+def test_the_kind_of_the_vector_index_can_be_chosen(bundle, tmp_path):
+    atoms = [Atom(f"C{place:07d}", f"nom {place}") for place in range(40)]
+    umls = write_umls(tmp_path / "umls", atoms, types=[(atom.cui, "T047") for atom in atoms])
+    found = {}
+    for kind in ("flat", "pq"):
+        assert build_index(umls, bundle, tmp_path / kind, kind=kind).kind == kind
+        assert (tmp_path / kind / CODES).exists() == (kind == "pq")
+        found[kind] = TermMapper.open(tmp_path / kind).map(["nom 7", "nom 12"])
+    assert found["flat"] == found["pq"]
+
+
 def test_filters_are_recorded(umls, bundle, tmp_path):
     manifest = build_index(umls, bundle, tmp_path / "i", AtomFilter(languages=("ENG",)))
     assert manifest.filters["languages"] == ("ENG",)
@@ -97,7 +128,8 @@ def test_an_index_can_be_built_again_with_its_own_encoder(index, umls, built):
 
 FAILURES = {
     "vectors": (building, "encode_with_store"),
-    "faiss": (DenseIndex, "save"),
+    "dense": (DenseIndex, "save"),
+    "lexical": (LexicalIndex, "save"),
     "parquet": (pd.DataFrame, "to_parquet"),
     "copy": (shutil, "copyfile"),
     "manifest": (Manifest, "write"),

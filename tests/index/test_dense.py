@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deft.errors import InputError
-from deft.index.dense import FILE, DenseIndex
+from deft.index import dense as module
+from deft.index.dense import CODES, FLAT_ROWS, VECTORS, DenseIndex
 
 FULL = Path("/dev/full")
 
@@ -69,6 +70,120 @@ def test_a_query_is_answered_alike_alone_and_in_company():
         np.testing.assert_array_equal(alone[1][0], cosines[place])
 
 
+def test_of_equal_vectors_the_first_rows_are_found_in_any_company():
+    generator = np.random.default_rng(0)
+    vectors = np.repeat(draw(40, 384), 30, axis=0)[generator.permutation(1200)]
+    index, queries = DenseIndex.build(vectors), draw(64, 384, seed=1)
+    rows, _ = index.search(queries, 100)
+    for place, query in enumerate(queries):
+        np.testing.assert_array_equal(rows[place], brute_force(vectors, query, 100)[0])
+        np.testing.assert_array_equal(rows[place], index.search(query[None, :], 100)[0][0])
+
+
+@given(
+    arrays(np.int8, st.tuples(st.integers(1, 30), st.just(3)), elements=st.integers(-2, 2)),
+    st.data(),
+)
+def test_only_allowed_rows_are_found(values, data):
+    vectors = unit(values + np.array([0.5, 0, 0]))
+    allowed = data.draw(arrays(np.bool_, len(vectors)))
+    count = data.draw(st.integers(1, 40))
+    rows, cosines = DenseIndex.build(vectors).search(vectors, count, allowed=allowed)
+    width = min(count, len(vectors))
+    assert rows.shape == cosines.shape == (len(vectors), width)
+    for query, near, similarity in zip(vectors, rows, cosines, strict=True):
+        order, exact = brute_force(vectors, query, len(vectors))
+        expected = order[allowed[order]][:width]
+        missing = width - len(expected)
+        assert near.tolist() == [*expected, *[-1] * missing]
+        assert similarity.tolist() == [*exact[allowed[order]][:width], *[-1.0] * missing]
+
+
+def test_blocks_make_no_difference(monkeypatch):
+    vectors, queries = draw(500), draw(5, seed=1)
+    allowed = np.random.default_rng(2).random(500) < 0.6
+    whole = [DenseIndex.build(vectors).search(queries, 40, allowed=mask) for mask in (None, allowed)]
+    monkeypatch.setattr(module, "_BLOCK", 37)
+    parts = [DenseIndex.build(vectors).search(queries, 40, allowed=mask) for mask in (None, allowed)]
+    np.testing.assert_equal(parts, whole)
+
+
+def test_cosines_of_given_rows():
+    vectors, queries = draw(30), draw(4, seed=1)
+    rows = np.array([7, 0, 7, 29])
+    exact = DenseIndex.build(vectors).cosines(queries, rows)
+    expected = queries.astype(np.float64) @ vectors[rows].astype(np.float64).T
+    np.testing.assert_allclose(exact, expected, atol=1e-6, rtol=0)
+    np.testing.assert_array_equal(exact, np.round(exact, 6))
+    assert DenseIndex.build(vectors).cosines(queries, np.zeros(0, dtype=np.int64)).shape == (4, 0)
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """Clusters, as names of concepts are: noise has no near neighbours to find."""
+    return unit(np.repeat(draw(400, 32), 10, axis=0) + 0.15 * draw(4000, 32, seed=1))
+
+
+@pytest.fixture(scope="module")
+def index(vectors):
+    return DenseIndex.build(vectors, kind="pq")
+
+
+class TestCodes:
+    """The index that proposes rows by codes."""
+
+    def test_the_nearest_are_found_and_their_cosines_are_exact(self, index, vectors):
+        assert index.kind == "pq"
+        queries = unit(vectors[::50] + 0.05 * draw(80, 32, seed=2))
+        rows, cosines = index.search(queries, 5)
+        exact, _ = DenseIndex.build(vectors, kind="flat").search(queries, 5)
+        assert np.mean([len(set(one) & set(other)) for one, other in zip(rows, exact, strict=True)]) > 4.9
+        for query, near, similarity in zip(queries, rows, cosines, strict=True):
+            np.testing.assert_array_equal(index.cosines(query[None, :], near)[0], similarity)
+            assert (np.diff(similarity) <= 0).all()
+
+    def test_alone_and_in_company(self, index):
+        queries = draw(64, 32, seed=3)
+        rows, _ = index.search(queries, 20)
+        alone = np.concatenate([index.search(query[None, :], 20)[0] for query in queries])
+        np.testing.assert_array_equal(rows, alone)
+
+    def test_with_a_mask_it_is_exact(self, index, vectors):
+        allowed = np.random.default_rng(4).random(len(vectors)) < 0.1
+        queries = draw(5, 32, seed=5)
+        expected = DenseIndex.build(vectors, kind="flat").search(queries, 30, allowed=allowed)
+        np.testing.assert_equal(index.search(queries, 30, allowed=allowed), expected)
+
+    def test_when_much_is_asked_for_it_is_exact(self, index, vectors):
+        queries = draw(3, 32, seed=6)
+        rows, _ = index.search(queries, len(vectors))
+        assert (np.sort(rows, axis=1) == np.arange(len(vectors))).all()
+
+    def test_it_survives_the_disk(self, index, tmp_path):
+        index.save(tmp_path)
+        again = DenseIndex.open(tmp_path)
+        assert (again.kind, len(again), again.dimension) == ("pq", 4000, 32)
+        queries = draw(8, 32, seed=7)
+        np.testing.assert_equal(again.search(queries, 10), index.search(queries, 10))
+        (tmp_path / CODES).write_bytes(b"x" * 100)
+        with pytest.raises(InputError, match=r"codes\.faiss: is no readable FAISS index\. Build the index"):
+            DenseIndex.open(tmp_path)
+
+
+@pytest.mark.parametrize(("count", "dimension"), [(15, 4), (100, 3)])
+def test_vectors_that_codes_cannot_be_made_of(count, dimension):
+    with pytest.raises(InputError, match=f"of {count} vectors of length {dimension}. Choose the kind flat"):
+        DenseIndex.build(draw(count, dimension), kind="pq")
+
+
+@pytest.mark.parametrize(
+    ("count", "dimension", "kind"),
+    [(FLAT_ROWS, 4, "flat"), (FLAT_ROWS + 1, 4, "pq"), (FLAT_ROWS + 1, 3, "flat")],
+)
+def test_the_kind_goes_by_size(count, dimension, kind):
+    assert DenseIndex.build(draw(count, dimension)).kind == kind
+
+
 def test_the_index_survives_the_disk(tmp_path):
     vectors = draw(20)
     DenseIndex.build(vectors).save(tmp_path)
@@ -81,18 +196,19 @@ def test_the_index_survives_the_disk(tmp_path):
 @pytest.mark.parametrize("change", [lambda data: data[:40], lambda data: b"", lambda data: b"x" * 100, None])
 def test_damage(tmp_path, change):
     DenseIndex.build(draw(20)).save(tmp_path)
-    path = tmp_path / FILE
+    path = tmp_path / VECTORS
     if change is None:
         path.unlink()
     else:
         path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(InputError, match=r"dense\.faiss: is no readable FAISS index\. Build the index again"):
+    with pytest.raises(InputError, match=r"vectors\.npy: is no readable array\. Build the index again"):
         DenseIndex.open(tmp_path)
 
 
 @pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
-@pytest.mark.parametrize("count", [5, 50_000])
-def test_a_full_disk_is_noticed_whatever_the_size(tmp_path, count):
-    (tmp_path / FILE).symlink_to(FULL)
+@pytest.mark.parametrize(("name", "count"), [(VECTORS, 5), (VECTORS, 50_000), (CODES, 2_000)])
+def test_a_full_disk_is_noticed_whatever_the_size(tmp_path, name, count):
+    (tmp_path / name).symlink_to(FULL)
+    index = DenseIndex.build(draw(count), kind="flat" if name == VECTORS else "pq")
     with pytest.raises(OSError, match="No space left"):
-        DenseIndex.build(draw(count)).save(tmp_path)
+        index.save(tmp_path)

@@ -2,15 +2,13 @@
 
 import numpy as np
 import pytest
-from demo import Atom, write_umls
+from demo import Atom, write_lines, write_umls
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InputError
-from deft.terminology.concepts import Concepts
+from deft.terminology.concepts import FILES, Concepts
 from deft.terminology.rrf import AtomFilter
-
-FILES = ("strings.parquet", "atoms.parquet", "concepts.parquet")
 
 
 def carried(concepts):
@@ -111,12 +109,96 @@ def test_no_pair_is_lost_or_made_up(tmp_path, rows):
     assert np.all(np.diff(concepts.atoms["string"]) >= 0)
 
 
-def test_tables_survive_the_disk(concepts, tmp_path):
+def with_retired(folder, *rows):
+    """Concepts C0000001 and C0000002, and lines of MRCUI: (retired, relation, target)."""
+    write_umls(folder, [Atom("C0000001", "a"), Atom("C0000002", "b")])
+    write_lines(folder / "MRCUI.RRF", [f"{cui}|2020AA|{kind}|||{target}|Y|" for cui, kind, target in rows])
+    return Concepts.read_umls(folder, AtomFilter())
+
+
+def test_a_retired_concept_is_followed_through_any_number_of_releases(tmp_path):
+    concepts = with_retired(
+        tmp_path,
+        ("C0000011", "SY", "C0000012"),
+        ("C0000012", "SY", "C0000013"),
+        ("C0000013", "SY", "C0000001"),
+        ("C0000014", "SY", "C0000012"),
+    )
+    for cui in ("C0000011", "C0000012", "C0000013", "C0000014"):
+        assert concepts.current(cui) == ("C0000001",)
+    assert concepts.follow(["C0000011", "C0000002", "C0000099"]) == {"C0000001", "C0000002", "C0000099"}
+
+
+def test_a_concept_that_was_parted_leads_to_all_its_parts(tmp_path):
+    rows = (("C0000011", "SY", "C0000002"), ("C0000011", "SY", "C0000012"), ("C0000012", "SY", "C0000001"))
+    concepts = with_retired(tmp_path, *rows)
+    assert concepts.current("C0000011") == ("C0000001", "C0000002")
+
+
+def test_a_concept_that_lives_is_itself_whatever_the_history_says(tmp_path):
+    assert with_retired(tmp_path, ("C0000001", "SY", "C0000002")).current("C0000001") == ("C0000001",)
+
+
+def test_only_synonyms_are_followed(tmp_path):
+    kinds = ("RB", "RN", "RO", "DEL")
+    rows = [(f"C000002{place}", kind, "C0000001") for place, kind in enumerate(kinds)]
+    concepts = with_retired(tmp_path, *rows, ("C0000030", "SY", ""))
+    assert concepts.retired.empty
+    assert concepts.current("C0000020") == ("C0000020",)
+
+
+def test_a_history_that_goes_round_in_circles_ends(tmp_path):
+    circle = (("C0000011", "SY", "C0000012"), ("C0000012", "SY", "C0000011"), ("C0000013", "SY", "C0000013"))
+    concepts = with_retired(tmp_path / "closed", *circle)
+    assert concepts.current("C0000011") == ("C0000011",)
+    assert concepts.current("C0000013") == ("C0000013",)
+    concepts = with_retired(tmp_path / "open", *circle, ("C0000012", "SY", "C0000001"))
+    assert concepts.current("C0000011") == concepts.current("C0000012") == ("C0000001",)
+
+
+retired_cuis = st.integers(10, 17).map("C00000{}".format)
+
+
+@given(
+    st.lists(
+        st.tuples(retired_cuis, st.one_of(retired_cuis, st.sampled_from(["C0000001", "C0000002"]))),
+        min_size=1,
+        max_size=14,
+    )
+)
+def test_what_a_retired_concept_became_is_what_can_be_reached(tmp_path, edges):
+    concepts = with_retired(tmp_path, *((cui, "SY", target) for cui, target in edges))
+    reach = {cui: {target for one, target in edges if one == cui} for cui, _ in edges}
+    for _ in range(len(reach)):
+        reach = {cui: own.union(*(reach.get(step, set()) for step in own)) for cui, own in reach.items()}
+    for cui, own in reach.items():
+        assert concepts.current(cui) == (tuple(sorted(own - reach.keys())) or (cui,))
+
+
+def test_rows_of_concepts(concepts):
+    for row, cui in enumerate(concepts.concepts["cui"]):
+        assert concepts.row_of(cui) == row
+    assert concepts.row_of("C0000099") is None
+
+
+def test_sources_of_a_concept_are_counted_once(tmp_path):
+    atoms = [
+        Atom("C0000001", "a", source="X"),
+        Atom("C0000001", "b", source="X"),
+        Atom("C0000001", "a", source="Y"),
+        Atom("C0000002", "a", source="X"),
+    ]
+    assert Concepts.read_umls(write_umls(tmp_path, atoms), AtomFilter()).source_counts.tolist() == [2, 1]
+
+
+def test_tables_survive_the_disk(tmp_path):
+    concepts = with_retired(tmp_path, ("C0000011", "SY", "C0000001"))
     concepts.save(tmp_path)
     again = Concepts.open(tmp_path)
     assert again.strings.equals(concepts.strings)
     assert again.atoms.equals(concepts.atoms)
     assert again.concepts.equals(concepts.concepts)
+    assert again.retired.equals(concepts.retired)
 
 
 @pytest.mark.parametrize("name", FILES)

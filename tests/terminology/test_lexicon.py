@@ -14,6 +14,7 @@ from deft.terminology.lexicon import (
     read_cuis,
     read_gold,
     read_lexicon,
+    read_queries,
     read_terms,
 )
 from deft.text import clean
@@ -69,6 +70,24 @@ def test_some_rows_of_a_gold_file(tmp_path):
         read_gold(path, where={"absent": "x"})
 
 
+def test_gold_keeps_every_row_and_its_other_columns(tmp_path):
+    rows = "rhume\tC0000001\t DISO \t1\nrhume\tC0000002\t\t2\n"
+    path = put(tmp_path / "g.tsv", f"Terme\tCUI\tgroup\tdoc\n{rows}")
+    read = read_gold(path, columns=("group",))
+    assert [(item.query, item.row) for item in read] == [
+        ("rhume", {"group": "DISO", "doc": "1"}),
+        ("rhume", {"group": "", "doc": "2"}),
+    ]
+    assert len(set(read)) == 2
+    with pytest.raises(InputError, match=r"g\.tsv:1: no column 'subset'"):
+        read_gold(path, columns=("subset",))
+
+
+def test_columns_without_a_name_are_left_out(tmp_path):
+    (item,) = read_gold(put(tmp_path / "g.csv", "Terme,CUI,,\nrhume,C0000001,x,y\n"))
+    assert item.row == {}
+
+
 @pytest.mark.parametrize(
     ("row", "field", "problem"),
     [
@@ -111,3 +130,36 @@ def test_a_header_alone_is_an_empty_lexicon(tmp_path):
 def test_encodings(tmp_path, encoding):
     with pytest.raises(InputError, match=r"l\.csv:\d: is not UTF-8. Convert it"):
         read_lexicon(put(tmp_path / "l.csv", "Terme;Sources\nfièvre;x\n", encoding))
+
+
+def test_queries_are_what_can_be_mapped(tmp_path, caplog):
+    path = tmp_path / "l.csv"
+    rows = ["rhume;DISO", "  ;DISO", "mal  au crâne; diso", "rhume;", "\u200b;", "cœur; ANAT "]
+    lines = ["Terme;groupe", *rows]
+    path.write_bytes("\n".join(lines).encode() + "\nfièvre;XYZ\n".encode("latin-1"))
+    assert read_queries(path, "Terme", "groupe") == (
+        ["rhume", "mal au crâne", "rhume", "cœur", "fièvre"],
+        ["DISO", "", "", "ANAT", ""],
+    )
+    assert sorted(message.partition(" ")[2] for message in caplog.messages) == [
+        "1 lines are not UTF-8 and were read as Windows-1252: 8.",
+        "line 3: the term is empty; the row is left out.",
+        "line 4: there is no semantic group 'diso'; none is asked for.",
+        "line 6: the term is empty; the row is left out.",
+        "line 8: there is no semantic group 'XYZ'; none is asked for.",
+    ]
+
+
+def test_queries_without_groups(tmp_path, caplog):
+    assert read_queries(put(tmp_path / "l.csv", "Terme\nrhume\nrhume\n")) == (["rhume", "rhume"], ["", ""])
+    assert not caplog.messages
+
+
+def test_queries_that_cannot_be_read(tmp_path):
+    path = put(tmp_path / "l.csv", "Terme,g\n ,\n")
+    with pytest.raises(InputError, match=r"l\.csv: field Terme: holds no term"):
+        read_queries(path)
+    with pytest.raises(InputError, match="no column 'absent'"):
+        read_queries(path, "Terme", "absent")
+    with pytest.raises(InputError, match="no column 'absent'"):
+        read_queries(path, "absent")
