@@ -10,13 +10,16 @@ if TYPE_CHECKING:
     from deft.encoder.runtime import Encoder
     from deft.errors import DeftError, InputError
     from deft.index.build import build_index
-    from deft.mapping.mapper import Candidate, Mapping, TermMapper
+    from deft.mapping.filters import ConceptFilter
+    from deft.mapping.mapper import TermMapper
+    from deft.mapping.results import Candidate, Mapping
     from deft.terminology.lexicon import read_gold, read_lexicon
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Candidate",
+    "ConceptFilter",
     "DeftError",
     "Encoder",
     "InputError",
@@ -39,7 +42,9 @@ _MODULES = {
     "deft.encoder.runtime": ("Encoder",),
     "deft.errors": ("DeftError", "InputError"),
     "deft.index.build": ("build_index",),
-    "deft.mapping.mapper": ("Candidate", "Mapping", "TermMapper"),
+    "deft.mapping.filters": ("ConceptFilter",),
+    "deft.mapping.mapper": ("TermMapper",),
+    "deft.mapping.results": ("Candidate", "Mapping"),
     "deft.terminology.lexicon": ("read_gold", "read_lexicon"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

@@ -1,90 +1,80 @@
-"""Map terms to concepts: the neighbours of a term among the strings of an index, as distinct concepts."""
+"""Map terms to concepts: what is near a term among the strings of an index, ranked, with a confidence."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from tqdm import tqdm
 
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
-from deft.index.build import ENCODER
+from deft.index.build import ENCODER, OWN_MODEL
 from deft.index.dense import TOLERANCE, DenseIndex
+from deft.index.lexical import LexicalIndex
 from deft.index.manifest import Manifest
+from deft.mapping.curated import Curated
+from deft.mapping.filters import ConceptFilter, atoms_of_group, strings_of
+from deft.mapping.fusion import SHIPPED, MappingModel
+from deft.mapping.pool import VARIANT_TRUST, Evidence, Pool, PoolMaker
+from deft.mapping.query import understand
+from deft.mapping.results import Candidate, Mapping, Match
 from deft.terminology.concepts import Concepts
-from deft.text import clean
+from deft.text import clean, normalize
+
+Channel = Literal["fused", "dense", "lexical"]
 
 _BATCH = 256  # queries that are searched at once
+_DEPTH = 100  # strings that each channel brings in at first
+_MASKS = 32  # filters whose masks are kept
+_LOOK = 10  # candidates that are compared with the first
+_ALIKE = 0.6  # lexical similarity from which a string is called written alike
+_ORDER = {"fused": "both", "dense": "cosine", "lexical": "lexical"}
+
+logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A concept proposed for a query.
+@dataclass(frozen=True)
+class _Limits:
+    """Atoms and strings that may answer; all if None."""
+
+    atoms: np.ndarray | None
+    strings: np.ndarray | None
+
+
+@dataclass(frozen=True)
+class _Search:
+    """A query on its way.
 
     Attributes
     ----------
-    rank
-        Place in the ranking, from 1.
-    cui, name
-        The concept and its preferred name.
-    matched
-        The string of the concept that is nearest to the query.
-    language, source
-        Language (LAT) and source (SAB) of that string.
-    semantic_types
-        TUIs of the concept.
-    definition
-        Its definition, "" where there is none.
-    cosine
-        Cosine similarity of query and matched string.
-    score
-        What the ranking goes by; here the cosine.
+    texts, vectors
+        The query, then its variants, and the vector of each.
+    near, cosines
+        Rows that are nearest to each, and their cosines.
+    k, channel, limits
+        What is asked for.
     """
 
-    rank: int
-    cui: str
-    name: str
-    matched: str
-    language: str
-    source: str
-    semantic_types: tuple[str, ...]
-    definition: str
-    cosine: float
-    score: float
-
-
-@dataclass(frozen=True, slots=True)
-class Mapping:
-    """A query and its candidates, the best first."""
-
-    query: str
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def best(self) -> Candidate | None:
-        """The first candidate, if there is one."""
-        return self.candidates[0] if self.candidates else None
-
-    def at(self, threshold: float) -> Mapping:
-        """Return the mapping with only the candidates whose score is at least `threshold`.
-
-        This is a new decision, not a new search.
-        """
-        return replace(
-            self, candidates=tuple(candidate for candidate in self.candidates if candidate.score >= threshold)
-        )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return the mapping as plain values, ready for JSON."""
-        return asdict(self)
+    texts: tuple[str, ...]
+    vectors: np.ndarray
+    near: np.ndarray
+    cosines: np.ndarray
+    k: int
+    channel: Channel
+    limits: _Limits
 
 
 class TermMapper:
     """Map terms to the concepts of an index.
+
+    It holds no state that a call changes: calls from several threads are safe.
 
     Example
     -------
@@ -93,22 +83,44 @@ class TermMapper:
     'C0027051'
     """
 
-    def __init__(self, concepts: Concepts, index: DenseIndex, encoder: Encoder) -> None:
+    def __init__(
+        self,
+        concepts: Concepts,
+        dense: DenseIndex,
+        lexical: LexicalIndex,
+        encoder: Encoder,
+        *,
+        model: MappingModel,
+        curated: Curated | None = None,
+    ) -> None:
         self.concepts = concepts
         self.encoder = encoder
-        self._index = index
+        self.model = model
+        self._dense = dense
+        self._lexical = lexical
+        self._maker = PoolMaker(concepts)
         self._strings = concepts.strings["string"].to_numpy()
         self._atoms = {
-            name: concepts.atoms[name].to_numpy() for name in ("string", "concept", "language", "source")
+            name: concepts.atoms[name].to_numpy()
+            for name in ("string", "concept", "language", "source", "term_type")
         }
         self._about = {
             name: concepts.concepts[name].to_numpy()
             for name in ("cui", "name", "semantic_types", "definition")
         }
+        self._limits = lru_cache(maxsize=_MASKS)(self._new_limits)
+        self._curated = curated
+        for message in curated.missing(_Known(concepts)) if curated is not None else ():
+            logger.warning("%s", message)
 
     @classmethod
     def open(
-        cls, path: str | Path, *, encoder: str | Path | None = None, threads: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        encoder: str | Path | None = None,
+        threads: int | None = None,
+        curated: str | Path | None = None,
     ) -> TermMapper:
         """Open an index.
 
@@ -120,11 +132,14 @@ class TermMapper:
             Encoder bundle, if not the copy in the index; it must be the one that the index was built with.
         threads
             Threads of the encoder, by default one a processor.
+        curated
+            Curated mappings (`deft review apply`): accepted ones come first, rejected ones never.
 
         Raises
         ------
         InputError
-            The index is missing, incomplete, of another version or of another encoder.
+            The index is missing, incomplete, of another version or of another encoder, or the file of
+            curated mappings is missing or malformed.
         """
         folder = Path(path)
         manifest = Manifest.read(folder)
@@ -132,10 +147,27 @@ class TermMapper:
         if model.fingerprint != manifest.encoder.get("fingerprint"):
             remedy = "Use the encoder in the index, or build the index again with `deft index build`."
             raise InputError("was built with another encoder.", path=folder, remedy=remedy)
-        return cls(Concepts.open(folder), DenseIndex.open(folder), model)
+        own = folder / OWN_MODEL
+        return cls(
+            Concepts.open(folder),
+            DenseIndex.open(folder),
+            LexicalIndex.open(folder),
+            model,
+            model=MappingModel.read(own if own.exists() else SHIPPED),
+            curated=None if curated is None else Curated.read(Path(curated)),
+        )
 
     def map(
-        self, terms: Sequence[str], k: int = 5, threshold: float | None = None, *, progress: bool = False
+        self,
+        terms: Sequence[str],
+        k: int = 5,
+        threshold: float | None = None,
+        *,
+        channel: Channel = "fused",
+        min_confidence: float | None = None,
+        keep: ConceptFilter | None = None,
+        groups: Sequence[str] | None = None,
+        progress: bool = False,
     ) -> list[Mapping]:
         """Return the `k` best distinct concepts of each term.
 
@@ -147,6 +179,14 @@ class TermMapper:
             Number of concepts a query.
         threshold
             Smallest score of a candidate; none by default.
+        channel
+            What ranks: meaning (`dense`), spelling (`lexical`), or both with all other signals (`fused`).
+        min_confidence
+            Smallest confidence of the first candidate; below it there is no match.
+        keep
+            What an answer must be.
+        groups
+            A semantic group a term that its concepts must belong to, "" for any.
         progress
             Show progress on standard error.
 
@@ -158,56 +198,146 @@ class TermMapper:
         Raises
         ------
         InputError
-            A term is empty, or `k` is less than 1.
+            A term is empty, `k` is less than 1, there are not as many groups as terms, or a filter names what
+            the index does not have.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, not {k}.")
+        if channel not in _ORDER:
+            raise InputError(f"no channel is called {channel}.", remedy=f"They are {', '.join(_ORDER)}.")
         cleaned = _cleaned(terms)
-        distinct = list(dict.fromkeys(cleaned))
-        vectors = self._encode(distinct, progress=progress)
-        found = dict(zip(distinct, self._search(vectors, k), strict=True))
-        mappings = [Mapping(term, found[key]) for term, key in zip(terms, cleaned, strict=True)]
-        return mappings if threshold is None else [mapping.at(threshold) for mapping in mappings]
+        wanted = [""] * len(cleaned) if groups is None else [group.strip() for group in groups]
+        if len(wanted) != len(cleaned):
+            raise InputError(f"{len(cleaned)} terms were given and {len(wanted)} groups.")
+        by_group: dict[str, dict[str, None]] = {}
+        for term, group in zip(cleaned, wanted, strict=True):
+            by_group.setdefault(group, {})[term] = None
+        found: dict[tuple[str, str], Mapping] = {}
+        with tqdm(total=sum(map(len, by_group.values())), disable=not progress, unit="term") as bar:
+            for group, members in by_group.items():
+                limits = self._limits(keep or ConceptFilter(), group)
+                for mapping in self._map(list(members), k, channel, limits):
+                    found[group, mapping.query] = mapping.at(threshold, min_confidence=min_confidence)
+                    bar.update()
+        return [
+            replace(found[group, key], query=term)
+            for term, key, group in zip(terms, cleaned, wanted, strict=True)
+        ]
 
-    def _encode(self, terms: list[str], *, progress: bool) -> np.ndarray:
-        if not terms or not self.encoder.info.batch_invariant:  # the encoder takes texts one by one itself
-            return self.encoder.encode(terms, progress=progress)
-        # padding in a batch moves the last bit of a vector, and a bit can turn a rounded cosine
-        bar = tqdm(terms, desc="encode", unit="text", disable=not progress)
-        return np.concatenate([self.encoder.encode([term]) for term in bar])
+    def pools(
+        self, terms: Sequence[str], *, keep: ConceptFilter | None = None, progress: bool = False
+    ) -> Iterator[Pool]:
+        """Yield the pool of each term that the fused ranking chooses from; curated mappings play no part.
 
-    def _search(self, vectors: np.ndarray, k: int) -> Iterator[tuple[Candidate, ...]]:
-        for start in range(0, len(vectors), _BATCH):
-            batch = vectors[start : start + _BATCH]
-            # a concept has several strings: more neighbours than concepts are fetched,
-            # and for the few queries that need it, more again
-            rows, cosines = self._index.search(batch, 4 * k + 16)
-            for query, near, similarity in zip(batch, rows, cosines, strict=True):
-                yield self._candidates(query, near, similarity, k)
+        This is what a mapping model is fitted on (`deft.mapping.fit`).
+        """
+        limits = self._limits(keep or ConceptFilter(), "")
+        searches = self._searches(_cleaned(terms), 1, "fused", limits)
+        for _, search in tqdm(searches, total=len(terms), disable=not progress, unit="term"):
+            yield self._settled_pool(search, [])
 
-    def _candidates(
-        self, query: np.ndarray, rows: np.ndarray, cosines: np.ndarray, k: int
-    ) -> tuple[Candidate, ...]:
-        best = self._best_atoms(rows, cosines)
-        while len(rows) < len(self._index) and not _settled(best, cosines[-1], k):
-            rows, cosines = (values[0] for values in self._index.search(query[None, :], 4 * len(rows)))
-            best = self._best_atoms(rows, cosines)
-        cuis = self._about["cui"]
-        order = sorted(best.items(), key=lambda item: (-item[1][1], cuis[item[0]]))[:k]
-        return tuple(
-            self._candidate(rank, concept, *match) for rank, (concept, match) in enumerate(order, start=1)
+    def _map(self, terms: list[str], k: int, channel: Channel, limits: _Limits) -> Iterator[Mapping]:
+        for term, search in self._searches(terms, k, channel, limits):
+            accepted = self._rows_of(self._curated.accepted(term)) if self._curated else []
+            refused = self._rows_of(self._curated.rejected(term)) if self._curated else []
+            deep = replace(search, k=k + len(refused))  # as if those that will go were not asked for
+            yield self._ranked(term, self._settled_pool(deep, accepted), search, accepted, refused)
+
+    def _searches(
+        self, terms: list[str], k: int, channel: Channel, limits: _Limits
+    ) -> Iterator[tuple[str, _Search]]:
+        for start in range(0, len(terms), _BATCH):
+            batch = [understand(term) for term in terms[start : start + _BATCH]]
+            texts = [(query.text, *(variant.text for variant in query.variants)) for query in batch]
+            # each text is encoded by itself: the last bit of a vector depends on the padding of a batch, and
+            # a bit can turn a rounded cosine
+            vectors = self.encoder.encode(list(chain(*texts)), alone=True)
+            near, cosines = self._dense.search(vectors, _DEPTH, allowed=limits.strings)
+            last = 0
+            for query, own in zip(batch, texts, strict=True):
+                rows = slice(last, last := last + len(own))
+                yield (
+                    query.text,
+                    _Search(own, vectors[rows], near[rows], cosines[rows], k, channel, limits),
+                )
+
+    def _settled_pool(self, search: _Search, accepted: Sequence[int]) -> Pool:
+        """Return the pool of a query, fetched deeper until it is settled."""
+        pool, bound = self._pool(search, accepted)
+        while not _settled(pool, search, bound):
+            near, cosines = self._dense.search(
+                search.vectors, 4 * search.near.shape[1], allowed=search.limits.strings
+            )
+            search = replace(search, near=near, cosines=cosines)
+            pool, bound = self._pool(search, accepted)
+        return pool
+
+    def _pool(self, search: _Search, accepted: Sequence[int]) -> tuple[Pool, float]:
+        """Return the pool of what was found, and the most that a string outside it can reach.
+
+        The bound is one of the similarity that ranks in a single channel; there is nothing outside if it is
+        minus infinity.
+        """
+        depth = search.near.shape[1]
+        trust = np.array([1.0, *[VARIANT_TRUST] * (len(search.texts) - 1)])
+        found = [search.near[search.near >= 0]]
+        bounds = [float((trust * search.cosines[:, -1]).max()) + TOLERANCE]
+        if search.channel != "dense":
+            lists = [
+                self._lexical.search(text, depth, allowed=search.limits.strings) for text in search.texts
+            ]
+            more = [rows for rows, _ in lists]
+            if search.channel == "lexical":
+                found, bounds = [], [float(values[-1]) for _, values in lists if len(values) == depth]
+            found += more
+        if accepted:
+            found.append(self._atoms["string"][np.isin(self._atoms["concept"], accepted)])
+        rows = np.unique(np.concatenate(found).astype(np.int64))
+        if search.limits.strings is not None:
+            rows = rows[search.limits.strings[rows]]
+        similarity = np.stack([self._lexical.similarity(text, rows) for text in search.texts])
+        cosine = self._dense.cosines(search.vectors, rows)
+        best = [np.round((trust[:, None] * values).max(axis=0), 6) for values in (cosine, similarity)]
+        evidence = Evidence(rows, *best)
+        pool = self._maker.make(search.texts, evidence, search.limits.atoms, _ORDER[search.channel])
+        # with filters, fewer strings may be allowed than were asked for
+        whole = depth >= len(self._dense) or bool((search.near[:, -1] < 0).all())
+        return pool, -np.inf if whole else max(bounds, default=-np.inf)
+
+    def _ranked(
+        self, term: str, pool: Pool, search: _Search, accepted: Sequence[int], refused: Sequence[int]
+    ) -> Mapping:
+        probability = self.model.probabilities(pool)
+        confidence = self.model.confidence(probability)
+        ranking, score = {
+            "fused": (self.model.scores(pool), probability),
+            "dense": (pool.column("cosine"), pool.column("cosine")),
+            "lexical": (pool.column("lexical"), pool.column("lexical")),
+        }[search.channel]
+        chosen = np.isin(pool.concept, accepted)
+        no_match = 0.0 if chosen.any() else max(0.0, float(np.round(1 - probability.sum(), 6)))
+        # rows of concepts are in order of their CUIs
+        order = np.lexsort((pool.concept, -ranking, ~chosen))
+        order = order[~np.isin(pool.concept[order], refused)]
+        candidates = tuple(
+            self._candidate(
+                rank,
+                pool,
+                place,
+                match="curated" if chosen[place] else _match(pool, place),
+                score=1.0 if chosen[place] else float(np.round(score[place], 6)),
+                confidence=1.0 if chosen[place] else float(np.round(confidence[place], 6)),
+            )
+            for rank, place in enumerate(order[: search.k], start=1)
+        )
+        return Mapping(
+            term, candidates, self._ambiguous(pool, order, chosen), note=self._note(term), no_match=no_match
         )
 
-    def _best_atoms(self, rows: np.ndarray, cosines: np.ndarray) -> dict[int, tuple[int, float]]:
-        """Return the nearest atom of each concept and its cosine."""
-        first = self.concepts.first_atom
-        best: dict[int, tuple[int, float]] = {}
-        for row, cosine in zip(rows, cosines, strict=True):
-            for atom in range(first[row], first[row + 1]):
-                best.setdefault(int(self._atoms["concept"][atom]), (atom, float(cosine)))
-        return best
-
-    def _candidate(self, rank: int, concept: int, atom: int, cosine: float) -> Candidate:
+    def _candidate(
+        self, rank: int, pool: Pool, place: int, *, match: Match, score: float, confidence: float
+    ) -> Candidate:
+        concept, atom = pool.concept[place], pool.atom[place]
         types = self._about["semantic_types"][concept]
         return Candidate(
             rank=rank,
@@ -216,16 +346,79 @@ class TermMapper:
             matched=self._strings[self._atoms["string"][atom]],
             language=self._atoms["language"][atom],
             source=self._atoms["source"][atom],
+            term_type=self._atoms["term_type"][atom],
             semantic_types=tuple(types.split(";")) if types else (),
             definition=self._about["definition"][concept],
-            cosine=cosine,
-            score=cosine,
+            match=match,
+            cosine=float(pool.column("cosine")[place]),
+            lexical=float(pool.column("lexical")[place]),
+            score=score,
+            confidence=confidence,
+        )
+
+    def _note(self, term: str) -> str:
+        """Tell which retired CUIs of the curated mappings were followed."""
+        followed = [
+            f"{cui} was retired and is now {', '.join(self.concepts.current(cui))}."
+            for cui in (self._curated.accepted(term) if self._curated else ())
+            if self.concepts.current(cui) != (cui,)
+        ]
+        return " ".join(followed)
+
+    def _ambiguous(self, pool: Pool, order: np.ndarray, chosen: np.ndarray) -> bool:
+        """Tell whether another concept carries the string that the first was found by."""
+        if not len(order) or chosen[order[0]]:
+            return False
+        rows = self._atoms["string"][pool.atom[order]]
+        same = self.concepts.first_atom[rows[0] : rows[0] + 2]
+        if np.isin(pool.concept[order[1:]], self._atoms["concept"][slice(*same)]).any():
+            return True
+        first, *others = map(normalize, self._strings[rows[:_LOOK]])
+        return first in others
+
+    def _new_limits(self, keep: ConceptFilter, group: str) -> _Limits:
+        atoms = keep.atoms(self.concepts)
+        if group:
+            of_group = atoms_of_group(group, self.concepts)  # none may be there: the term has no match then
+            atoms = of_group if atoms is None else atoms & of_group
+        return _Limits(atoms, strings_of(atoms, self.concepts))
+
+    def _rows_of(self, cuis: Iterable[str]) -> list[int]:
+        """Return the rows of concepts; retired CUIs are followed, unknown ones left out."""
+        current = chain.from_iterable(self.concepts.current(cui) for cui in cuis)
+        return [row for cui in current if (row := self.concepts.row_of(cui)) is not None]
+
+
+class _Known:
+    """CUIs that can answer: those of the index, and retired ones that lead to one."""
+
+    def __init__(self, concepts: Concepts) -> None:
+        self._concepts = concepts
+
+    def __contains__(self, cui: object) -> bool:
+        return isinstance(cui, str) and any(
+            self._concepts.row_of(current) is not None for current in self._concepts.current(cui)
         )
 
 
-def _settled(best: dict[int, tuple[int, float]], last: float, k: int) -> bool:
-    """Tell whether no string beyond the last neighbour can change the first `k` concepts, ties included."""
-    return sum(cosine > last + TOLERANCE for _, cosine in best.values()) >= k
+def _settled(pool: Pool, search: _Search, bound: float) -> bool:
+    """Tell whether no string that was not fetched can change the first `k` concepts, ties included.
+
+    The fused ranking is one of what both channels bring; it is settled when there are `k` concepts.
+    """
+    if bound == -np.inf or search.channel == "fused":
+        return bound == -np.inf or len(pool) >= search.k
+    similarity = pool.column("cosine" if search.channel == "dense" else "lexical")
+    return int((similarity > bound).sum()) >= search.k
+
+
+def _match(pool: Pool, place: int) -> Match:
+    kinds: tuple[tuple[Match, bool], ...] = (
+        ("exact", pool.column("exact")[place] == 1),
+        ("normalised", pool.column("same")[place] > 0),
+        ("lexical", pool.column("lexical")[place] >= _ALIKE),
+    )
+    return next((kind for kind, holds in kinds if holds), "semantic")
 
 
 def _cleaned(terms: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Mappings go out: a table to read, TSV for spreadsheets, JSON Lines for programs."""
+"""Mappings go out: a table to read, TSV for spreadsheets, JSON Lines for programs, SSSOM for other tools."""
 
 from __future__ import annotations
 
@@ -8,25 +8,61 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from deft.files import atomic_write
-from deft.mapping.mapper import Candidate, Mapping
+from deft.mapping.results import Candidate, Mapping
+from deft.mapping.sssom import SssomMetadata, write_sssom
 
+FIELDS = (
+    "rank",
+    "cui",
+    "name",
+    "matched",
+    "language",
+    "source",
+    "term_type",
+    "semantic_types",
+    "definition",
+    "match",
+    "cosine",
+    "lexical",
+    "score",
+    "confidence",
+)
 # Definitions are long: they are in TSV and in Python, not in JSON Lines.
-JSON_FIELDS = ("rank", "cui", "name", "matched", "language", "source", "semantic_types", "cosine", "score")
-FIELDS = (*JSON_FIELDS[:-2], "definition", *JSON_FIELDS[-2:])
+JSON_FIELDS = tuple(field for field in FIELDS if field != "definition")
 
 _WIDTH = 44  # characters of a name in a table
 # Characters that JSON may hold as they are, but that some readers take for the end of a line.
 _LINE_ENDS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})
 
 
-def write_mappings(mappings: Iterable[Mapping], format_: str, path: Path | None = None) -> None:
-    """Write mappings as ``table``, ``tsv`` or ``jsonl`` to a file, or to standard output.
+def write_mappings(
+    mappings: Iterable[Mapping],
+    format_: str,
+    path: Path | None = None,
+    *,
+    metadata: SssomMetadata | None = None,
+) -> None:
+    """Write mappings as ``table``, ``tsv``, ``jsonl`` or ``sssom`` to a file, or to standard output.
+
+    Parameters
+    ----------
+    mappings
+        The mappings, in the order in which they are written.
+    format_
+        One of the four.
+    path
+        The file; standard output by default.
+    metadata
+        What an SSSOM mapping set says about itself.
 
     Raises
     ------
     InputError
         The file cannot be written.
     """
+    if format_ == "sssom":
+        write_sssom(mappings, path or sys.stdout, metadata)
+        return
     lines = _WRITERS[format_](mappings)
     if path is None:
         sys.stdout.writelines(lines)
@@ -36,11 +72,19 @@ def write_mappings(mappings: Iterable[Mapping], format_: str, path: Path | None 
 
 
 def to_json(mapping: Mapping) -> str:
-    """Return a mapping as one line of JSON: ``{"query": ..., "candidates": [{"rank": 1, ...}, ...]}``."""
+    """Return a mapping as one line of JSON.
+
+    It is ``{"query": ..., "ambiguous": false, "note": "", "candidates": [{"rank": 1, ...}, ...]}``.
+    """
     candidates = [
         {field: getattr(candidate, field) for field in JSON_FIELDS} for candidate in mapping.candidates
     ]
-    record = {"query": mapping.query, "candidates": candidates}
+    record = {
+        "query": mapping.query,
+        "ambiguous": mapping.ambiguous,
+        "note": mapping.note,
+        "candidates": candidates,
+    }
     return json.dumps(record, ensure_ascii=False).translate(_LINE_ENDS)
 
 
@@ -51,25 +95,28 @@ def _jsonl(mappings: Iterable[Mapping]) -> Iterator[str]:
 
 def _tsv(mappings: Iterable[Mapping]) -> Iterator[str]:
     # a row a candidate, and one with empty fields for a query that has none
-    yield "\t".join(("query", *FIELDS)) + "\n"
+    yield "\t".join(("query", *FIELDS, "ambiguous", "note")) + "\n"
     for mapping in mappings:
+        about = ("yes" if mapping.ambiguous else "", _one_line(mapping.note))
         rows = [_values(candidate) for candidate in mapping.candidates] or [[""] * len(FIELDS)]
         for row in rows:
-            yield "\t".join((_one_line(mapping.query), *row)) + "\n"
+            yield "\t".join((_one_line(mapping.query), *row, *about)) + "\n"
 
 
 def _table(mappings: Iterable[Mapping]) -> Iterator[str]:
     for mapping in mappings:
         yield f"{_one_line(mapping.query)}\n"
+        if mapping.ambiguous:
+            yield "  another concept carries the same string\n"
+        if mapping.note:
+            yield f"  {_one_line(mapping.note)}\n"
         if not mapping.candidates:
             yield "  no match\n"
         for candidate in mapping.candidates:
             name = candidate.name if len(candidate.name) <= _WIDTH else candidate.name[: _WIDTH - 1] + "…"
             matched = "" if candidate.matched == candidate.name else f"  ← {candidate.matched}"
-            line = (
-                f"  {candidate.rank:>2}  {candidate.cui}  {candidate.score:6.3f}  {name:<{_WIDTH}}{matched}"
-            )
-            yield line.rstrip() + "\n"
+            about = f"{candidate.rank:>2}  {candidate.cui}  {candidate.confidence:.3f}  {candidate.match:<10}"
+            yield f"  {about}  {name:<{_WIDTH}}{matched}".rstrip() + "\n"
 
 
 def _values(candidate: Candidate) -> list[str]:

@@ -3,24 +3,57 @@
 import json
 import logging
 import shutil
-from dataclasses import asdict
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
+from itertools import permutations
 
 import numpy as np
-import pandas as pd
 import pytest
-from demo import FakeEncoder, write_bundle
-from hypothesis import given
+from demo import (
+    ATOMS,
+    DEFINITIONS,
+    TYPES,
+    Atom,
+    FakeEncoder,
+    make_concepts,
+    make_mapper,
+    write_bundle,
+    write_lines,
+    write_umls,
+)
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
-from deft.index.dense import DenseIndex
+from deft.index.build import OWN_MODEL, build_index
 from deft.index.manifest import NAME
-from deft.mapping.mapper import Candidate, Mapping, TermMapper
-from deft.terminology.concepts import Concepts
+from deft.mapping import fusion
+from deft.mapping import mapper as module
+from deft.mapping.curated import Curated
+from deft.mapping.filters import ConceptFilter
+from deft.mapping.fusion import SHIPPED, MappingModel
+from deft.mapping.mapper import TermMapper
+from deft.mapping.pool import VARIANT_TRUST
+from deft.mapping.query import understand
+from deft.mapping.results import Candidate, Mapping
+from deft.text import normalize
 
-NO_TYPES = pd.DataFrame({"cui": [], "tui": []}, dtype="str")
-NO_DEFINITIONS = pd.DataFrame({"cui": [], "definition": []}, dtype="str")
+WORDS = (
+    "rhume",
+    "cœur",
+    "douleurs",
+    "des",
+    "membre",
+    "aigu",
+    "fièvre",
+    "gauche",
+    "rein",
+    "crise",
+    "tête",
+    "à",
+)
+KINDS = ("T047", "T023", "T061", "T184")
 
 
 class TableEncoder(FakeEncoder):
@@ -30,7 +63,7 @@ class TableEncoder(FakeEncoder):
         self._vectors = vectors
         self.dimension = len(next(iter(vectors.values())))
 
-    def encode(self, texts, *, progress=False):
+    def encode(self, texts, *, alone=False, progress=False):
         return np.stack([self._vectors[text] for text in texts]).astype(np.float32)
 
 
@@ -41,12 +74,8 @@ def unit(vector):
 
 def mapper_of(atoms, vectors):
     """A mapper over (string, CUI) pairs."""
-    frame = pd.DataFrame(atoms, columns=["string", "cui"]).assign(
-        language="FRE", source="DEMO", term_type="PT", code="", preferred=False
-    )
-    concepts = Concepts.build(frame, NO_TYPES, NO_DEFINITIONS)
-    rows = np.stack([vectors[string] for string in concepts.strings["string"]])
-    return TermMapper(concepts, DenseIndex.build(rows), TableEncoder(vectors))
+    concepts = make_concepts([Atom(cui, string) for string, cui in atoms])
+    return make_mapper(concepts, TableEncoder(vectors))
 
 
 def oracle(atoms, vectors, query, k):
@@ -64,6 +93,10 @@ def answer(mapping):
     return [(-candidate.score, candidate.cui) for candidate in mapping.candidates]
 
 
+def cuis(mapping):
+    return [candidate.cui for candidate in mapping.candidates]
+
+
 lattice = st.tuples(*[st.integers(-1, 1)] * 3).filter(any).map(unit)
 
 
@@ -71,16 +104,16 @@ lattice = st.tuples(*[st.integers(-1, 1)] * 3).filter(any).map(unit)
 def test_exact_with_ties_and_shared_strings(data, k):
     count = data.draw(st.integers(1, 90))
     vectors = {f"s{place}": data.draw(lattice) for place in range(count)}
-    cuis = st.sampled_from([f"C000000{number}" for number in range(9)])
-    owners = data.draw(st.lists(st.sets(cuis, min_size=1, max_size=3), min_size=count, max_size=count))
+    some = st.sampled_from([f"C000000{number}" for number in range(9)])
+    owners = data.draw(st.lists(st.sets(some, min_size=1, max_size=3), min_size=count, max_size=count))
     atoms = [(string, cui) for string, own in zip(vectors, owners, strict=True) for cui in sorted(own)]
     vectors["query"] = data.draw(lattice)
-    (mapping,) = mapper_of(atoms, vectors).map(["query"], k=k)
+    (mapping,) = mapper_of(atoms, vectors).map(["query"], k=k, channel="dense")
     assert answer(mapping) == oracle(atoms, vectors, "query", k)
     for candidate in mapping.candidates:
         assert (candidate.matched, candidate.cui) in atoms
         cosine = float(vectors[candidate.matched].astype(float) @ vectors["query"].astype(float))
-        assert candidate.cosine == pytest.approx(cosine, abs=1e-6)
+        assert candidate.cosine == candidate.score == pytest.approx(cosine, abs=1e-6)
     assert [candidate.rank for candidate in mapping.candidates] == list(range(1, len(mapping.candidates) + 1))
 
 
@@ -91,7 +124,7 @@ def test_exact_where_single_precision_is_not(seed):
     vectors = {f"s{place}": unit(base + generator.standard_normal(64) * 2e-3) for place in range(600)}
     atoms = [(string, f"C{place:07d}") for place, string in enumerate(vectors)]
     vectors["query"] = unit(base)
-    (mapping,) = mapper_of(atoms, vectors).map(["query"], k=10)
+    (mapping,) = mapper_of(atoms, vectors).map(["query"], k=10, channel="dense")
     assert answer(mapping) == oracle(atoms, vectors, "query", 10)
 
 
@@ -99,9 +132,129 @@ def test_one_concept_with_more_strings_than_are_fetched_at_first():
     vectors = {f"s{place:03d}": unit([1, place / 1e4]) for place in range(300)} | {"far": unit([0, 1])}
     atoms = [(string, "C0000001") for string in vectors if string != "far"] + [("far", "C0000002")]
     vectors["query"] = unit([1, 0])
-    (mapping,) = mapper_of(atoms, vectors).map(["query"], k=2)
-    assert [candidate.cui for candidate in mapping.candidates] == ["C0000001", "C0000002"]
-    assert mapping.candidates[0].matched == "s000"
+    mapper = mapper_of(atoms, vectors)
+    for channel in ("dense", "fused"):
+        (mapping,) = mapper.map(["query"], k=2, channel=channel)
+        assert cuis(mapping) == ["C0000001", "C0000002"]
+        assert mapping.candidates[0].matched == "s000"
+
+
+@pytest.fixture(scope="module")
+def world():
+    """Eighty concepts with names of a few words, in two languages and two sources, of four types."""
+    generator = np.random.default_rng(5)
+    atoms = []
+    for number in range(160):
+        words = generator.choice(WORDS, size=generator.integers(1, 4))
+        cui = f"C{generator.integers(80):07d}"
+        language, source = ("FRE", "ENG")[number % 3 == 0], ("X", "Y")[number % 4 == 0]
+        atoms.append(Atom(cui, " ".join(words), language, source, preferred=bool(number % 2)))
+    types = [(atom.cui, KINDS[int(atom.cui[1:]) % 4]) for atom in atoms]
+    return make_concepts(atoms, types)
+
+
+phrases = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join)
+filters = st.builds(
+    ConceptFilter,
+    languages=st.sampled_from([(), ("FRE",), ("ENG",), ("FRE", "ENG")]),
+    sources=st.sampled_from([(), ("X",), ("Y",)]),
+    semantic_types=st.sampled_from([(), ("T047",), ("T023", "T061")]),
+    semantic_groups=st.sampled_from([(), ("DISO",), ("PROC",)]),
+    exclude=st.frozensets(st.integers(0, 79).map("C{:07d}".format), max_size=30),
+)
+
+
+def passes(mapper, atom, keep):
+    concept = mapper.concepts.concepts.iloc[atom.concept]
+    groups = {"T047": "DISO", "T184": "DISO", "T023": "ANAT", "T061": "PROC"}
+    own = set(concept.semantic_types.split(";"))
+    wanted = {tui for tui in own if tui in keep.semantic_types or groups[tui] in keep.semantic_groups}
+    return (
+        (not keep.languages or atom.language in keep.languages)
+        and (not keep.sources or atom.source in keep.sources)
+        and (not keep.semantic_types + keep.semantic_groups or bool(wanted))
+        and concept.cui not in keep.exclude
+    )
+
+
+def similarities(mapper, term, channel):
+    """The similarity of each string to a query, the best over its variants."""
+    query = understand(term)
+    texts = [query.text, *(variant.text for variant in query.variants)]
+    trust = np.array([1.0, *[VARIANT_TRUST] * len(query.variants)])[:, None]
+    strings = mapper.concepts.strings["string"].to_list()
+    if channel == "lexical":
+        values = [mapper._lexical.similarity(text, np.arange(len(strings))) for text in texts]
+    else:
+        vectors = mapper.encoder.encode(strings).astype(np.float64)
+        queries = mapper.encoder.encode(texts).astype(np.float64)
+        values = [np.round((vectors * query).sum(axis=1), 6) for query in queries]
+    return np.round((trust * values).max(axis=0), 6)
+
+
+def brute_force(mapper, term, channel, keep):
+    """Every concept that passes, with its best similarity."""
+    values = similarities(mapper, term, channel)
+    best = {}
+    for atom in mapper.concepts.atoms.itertuples():
+        if passes(mapper, atom, keep) and (channel == "dense" or values[atom.string] > 0):
+            cui = mapper.concepts.concepts["cui"].iloc[atom.concept]
+            best[cui] = max(best.get(cui, -2.0), float(values[atom.string]))
+    return sorted((-value, cui) for cui, value in best.items())
+
+
+@pytest.mark.parametrize("channel", ["dense", "lexical"])
+@pytest.mark.parametrize("depth", [3, 100])
+@settings(max_examples=25)
+@given(term=phrases, keep=filters, k=st.sampled_from([1, 2, 5, 17, 200]))
+def test_a_channel_is_exact_with_any_filter(world, channel, depth, term, keep, k):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_DEPTH", depth)
+        mapper = make_mapper(world)
+        expected = brute_force(mapper, term, channel, keep)
+        if not any(passes(mapper, atom, keep) for atom in world.atoms.itertuples()):
+            with pytest.raises(InputError, match="no atom of the index passes the filters"):
+                mapper.map([term], k, channel=channel, keep=keep)
+            return
+        (mapping,) = mapper.map([term], k, channel=channel, keep=keep)
+    assert answer(mapping) == expected[:k]
+    for candidate in mapping.candidates:
+        assert not keep.languages or candidate.language in keep.languages
+        assert not keep.sources or candidate.source in keep.sources
+
+
+@given(term=phrases, keep=filters)
+def test_the_fused_ranking_holds_what_passes_the_filter_only(world, term, keep):
+    mapper = make_mapper(world)
+    if not any(passes(mapper, atom, keep) for atom in world.atoms.itertuples()):
+        return
+    (mapping,) = mapper.map([term], 200, keep=keep)
+    expected = {cui for _, cui in brute_force(mapper, term, "dense", keep)}
+    assert set(cuis(mapping)) <= expected
+    assert len(mapping.candidates) >= min(100, len(expected)) * 0.9  # of 160 strings, 100 come in
+    scores = [candidate.score for candidate in mapping.candidates]
+    assert scores == sorted(scores, reverse=True)
+    assert sum(scores) <= 1 + 1e-5
+    for candidate in mapping.candidates:
+        assert 0 <= candidate.confidence <= 1
+        row = world.strings.index[world.strings["string"] == candidate.matched][0]
+        found = world.atoms[(world.atoms["string"] == row) & (world.atoms["source"] == candidate.source)]
+        assert world.row_of(candidate.cui) in set(found["concept"])
+
+
+@pytest.mark.parametrize("channel", ["dense", "lexical"])
+def test_ties_beyond_what_is_fetched_at_first_go_by_concept(monkeypatch, channel):
+    monkeypatch.setattr(module, "_DEPTH", 3)
+    strings = [" ".join(words) for words in permutations(("rhume", "aigu", "rein", "os"))]  # all alike
+    vectors = dict.fromkeys([*strings, "rhume aigu"], unit([1, 1]))
+    atoms = [(string, f"C{99 - place:07d}") for place, string in enumerate(strings)]
+    (mapping,) = mapper_of(atoms, vectors).map(["rhume aigu"], 2, channel=channel)
+    assert cuis(mapping) == ["C0000076", "C0000077"]
+
+
+def test_an_unknown_channel_is_named(built):
+    with pytest.raises(InputError, match=r"no channel is called best\. They are fused, dense, lexical"):
+        TermMapper.open(built).map(["rhume"], channel="best")
 
 
 def test_more_concepts_asked_for_than_there_are(built):
@@ -109,27 +262,41 @@ def test_more_concepts_asked_for_than_there_are(built):
 
 
 def test_ties_go_by_cui(built):
-    (mapping,) = TermMapper.open(built).map(["rhume"], k=2)
+    (mapping,) = TermMapper.open(built).map(["rhume"], k=2, channel="dense")
     assert answer(mapping) == [(-1.0, "C0000001"), (-1.0, "C0000002")]
     assert {candidate.matched for candidate in mapping.candidates} == {"rhume"}
 
 
 def test_what_a_candidate_tells(built):
-    (mapping,) = TermMapper.open(built).map([" Heart\tattack"], k=1)
+    (mapping,) = TermMapper.open(built).map([" Heart\tattack"], k=1, channel="dense")
     assert mapping.query == " Heart\tattack"
-    assert asdict(mapping.best) == {
+    told = asdict(mapping.best)
+    assert 0.5 < told.pop("confidence") < 1
+    assert told == {
         "rank": 1,
         "cui": "C0000003",
         "name": "infarctus du myocarde",
         "matched": "heart attack",
         "language": "ENG",
         "source": "OTHER",
+        "term_type": "PT",
         "semantic_types": ("T047",),
         "definition": "Nécrose d'une partie du muscle cardiaque.",
+        "match": "normalised",
         "cosine": 1.0,
+        "lexical": 1.0,
         "score": 1.0,
     }
     json.dumps(mapping.as_dict())
+
+
+def test_how_a_string_matched(mapper):
+    found = mapper.map(["céphalée", "CEPHALEE, SAI", "crise cardiaqe", "zzz"], k=6)
+    assert [mapping.best.match for mapping in found] == ["exact", "normalised", "lexical", "semantic"]
+    for mapping in found:
+        for candidate in mapping.candidates:
+            same = normalize(candidate.matched) == normalize(mapping.query)
+            assert same == (candidate.match in {"exact", "normalised"})
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +304,64 @@ def mapper(built):
     return TermMapper.open(built)
 
 
-TERMS = st.lists(st.text("abcdeéà '-", min_size=1, max_size=80).filter(str.strip), min_size=1, max_size=12)
+TERMS = st.lists(
+    st.one_of(
+        st.text("abcdeéà '-", min_size=1, max_size=80).filter(str.strip),
+        st.sampled_from([atom.string for atom in ATOMS]),
+    ),
+    min_size=1,
+    max_size=12,
+)
 
 
-@given(TERMS, st.randoms(use_true_random=False))
-def test_the_same_alone_in_a_batch_and_in_any_order(mapper, terms, random):
-    together = mapper.map(terms, k=3)
-    assert together == [mapper.map([term], k=3)[0] for term in terms]
+@pytest.mark.parametrize("channel", ["fused", "dense", "lexical"])
+@given(terms=TERMS, random=st.randoms(use_true_random=False))
+def test_the_same_alone_in_a_batch_and_in_any_order(mapper, channel, terms, random):
+    together = mapper.map(terms, k=3, channel=channel)
+    assert together == [mapper.map([term], k=3, channel=channel)[0] for term in terms]
     shuffled = random.sample(terms, len(terms))
-    assert mapper.map(shuffled, k=3) == [together[terms.index(term)] for term in shuffled]
+    assert mapper.map(shuffled, k=3, channel=channel) == [together[terms.index(term)] for term in shuffled]
+
+
+def test_batches_make_no_difference(world, monkeypatch):
+    mapper = make_mapper(world)
+    terms = [" ".join(WORDS[start : start + 3]) for start in range(9)]
+    whole = mapper.map(terms, 8)
+    monkeypatch.setattr(module, "_BATCH", 2)
+    assert mapper.map(terms * 2, 8) == whole * 2
+
+
+def test_strings_that_differ_in_nothing_the_encoder_sees_do_not_change_places(world):
+    """At the last place of what is fetched, single precision would choose by the company of a query."""
+    words = [f"mot{place}" for place in range(30)]
+    atoms = [
+        Atom(f"C{10 * place + number:07d}", f"{word}{' ' * number}{'.' * number}")
+        for place, word in enumerate(words)
+        for number in range(10)
+    ]
+
+    class Blind(FakeEncoder):
+        dimension = 64
+
+        def encode(self, texts, *, alone=False, progress=False):
+            return super().encode([text.rstrip(" .") for text in texts])
+
+    mapper = make_mapper(make_concepts(atoms), Blind())
+    together = mapper.map(words, 200)
+    assert together == [mapper.map([word], 200)[0] for word in words]
+
+
+def test_calls_from_several_threads_give_the_same_answers(world):
+    terms = [" ".join(WORDS[start : start + 2]) for start in range(10)]
+    expected = make_mapper(world).map(terms, 8)
+    mapper = make_mapper(replace(world))  # nothing is cached yet
+    groups = ["DISO", "", "ANAT", "", "PROC"] * 2
+    in_groups = make_mapper(world).map(terms, 8, groups=groups)
+    with ThreadPoolExecutor(8) as pool:
+        plain = [pool.submit(mapper.map, terms, 8) for _ in range(8)]
+        grouped = [pool.submit(mapper.map, terms, 8, groups=groups) for _ in range(8)]
+    assert all(task.result() == expected for task in plain)
+    assert all(task.result() == in_groups for task in grouped)
 
 
 def test_no_term_gives_no_mapping(built):
@@ -154,16 +370,218 @@ def test_no_term_gives_no_mapping(built):
 
 def test_thresholds(built):
     mapper = TermMapper.open(built)
-    (whole,) = mapper.map(["rhume"], k=6)
-    scores = [candidate.score for candidate in whole.candidates]
-    assert scores == sorted(scores, reverse=True)
-    for threshold in (-1.0, scores[2], scores[2] + 1e-6, 1.0):
-        kept = tuple(candidate for candidate in whole.candidates if candidate.score >= threshold)
-        assert whole.at(threshold).candidates == kept
-        assert mapper.map(["rhume"], k=6, threshold=threshold) == [whole.at(threshold)]
-    assert whole.at(1.1) == Mapping("rhume", ())
-    assert whole.at(1.1).best is None
-    assert len(whole.candidates) == 6  # it did not change
+    for channel in ("fused", "dense"):
+        (whole,) = mapper.map(["rhume"], k=6, channel=channel)
+        scores = [candidate.score for candidate in whole.candidates]
+        assert scores == sorted(scores, reverse=True)
+        for threshold in (-1.0, scores[2], scores[2] + 1e-6, 1.0):
+            kept = tuple(candidate for candidate in whole.candidates if candidate.score >= threshold)
+            assert whole.at(threshold).candidates == kept
+            assert mapper.map(["rhume"], k=6, threshold=threshold, channel=channel) == [whole.at(threshold)]
+        assert whole.at(1.1) == replace(whole, candidates=(), ambiguous=False)
+        assert whole.at(1.1).best is None
+        assert len(whole.candidates) == 6  # it did not change
+
+
+def test_least_confidence(built):
+    mapper = TermMapper.open(built)
+    (whole,) = mapper.map(["crise cardiaque"], k=6)
+    confidence = whole.confidence
+    assert 0 < confidence == whole.best.confidence < 1
+    for least in (0.0, confidence):
+        assert whole.at(min_confidence=least) == whole
+        assert mapper.map(["crise cardiaque"], k=6, min_confidence=least) == [whole]
+    none = replace(whole, candidates=())
+    for least in (confidence + 1e-6, 1.0):
+        assert whole.at(min_confidence=least) == none
+        assert mapper.map(["crise cardiaque"], k=6, min_confidence=least) == [none]
+    assert none.confidence == 0.0
+    assert whole.at(whole.best.score, min_confidence=confidence).candidates == whole.candidates[:1]
+
+
+@given(term=phrases)
+def test_with_no_match_all_scores_sum_to_one(world, term):
+    (mapping,) = make_mapper(world).map([term], 200)
+    scores = [candidate.score for candidate in mapping.candidates]
+    assert 0 <= mapping.no_match <= 1
+    assert mapping.no_match + sum(scores) == pytest.approx(1, abs=1e-4)  # each is rounded
+    assert mapping.at(2.0).no_match == mapping.no_match
+
+
+def test_what_is_like_nothing_in_the_index_is_likelier_no_match(mapper):
+    for known, unknown in (("céphalée", "zzz zzz"), ("crise cardiaque", "qqqq")):
+        found = mapper.map([known, unknown])
+        assert found[0].no_match < found[1].no_match
+
+
+def test_a_string_of_two_concepts_is_ambiguous(mapper):
+    ambiguous, plain, other = mapper.map(["rhume", "céphalée", "RHUME"], k=3)
+    assert ambiguous.ambiguous
+    assert other.ambiguous
+    assert not plain.ambiguous
+    assert mapper.map(["rhume"], k=1)[0].ambiguous  # also when the other is not shown
+    assert not mapper.map(["rhume"], keep=ConceptFilter(exclude=frozenset({"C0000002"})))[0].ambiguous
+    assert not ambiguous.at(2.0).ambiguous
+    assert not ambiguous.at(min_confidence=1.0).ambiguous
+
+
+def test_ambiguity_is_that_of_the_string_also_if_the_other_concept_has_a_nearer_one():
+    vectors = {"query": unit([1, 0]), "s": unit([0.9, 0.4]), "t": unit([0.95, 0.3])}
+    weights = np.array([float(name == "sources") for name in fusion.FEATURES])
+    atoms = [Atom("C0000001", "s", source=source) for source in ("X", "Y")]
+    atoms += [Atom("C0000002", "s"), Atom("C0000002", "t")]
+    model = MappingModel(weights, np.zeros(len(fusion.NO_MATCH_FEATURES)))
+    (mapping,) = make_mapper(make_concepts(atoms), TableEncoder(vectors), model=model).map(["query"])
+    assert [candidate.matched for candidate in mapping.candidates] == ["s", "t"]
+    assert mapping.ambiguous
+
+
+class TestGroups:
+    TERMS = ("rhume", "cœur", "céphalée", "rhume")
+
+    def test_each_term_has_its_own(self, mapper):
+        found = mapper.map(self.TERMS, k=9, groups=["DISO", "ANAT", "", " PROC"])
+        plain = mapper.map(self.TERMS, k=9)
+        assert cuis(found[1]) == ["C0000004"]
+        assert found[2] == plain[2]
+        assert cuis(found[3]) == ["C0000005"]
+        assert set(cuis(found[0])) == {"C0000001", "C0000002", "C0000003", "C0000006"}
+        alone = [
+            mapper.map([term], k=9, groups=[group])[0]
+            for term, group in zip(self.TERMS, ("DISO", "ANAT", "", "PROC"), strict=True)
+        ]
+        assert found == alone
+
+    def test_a_group_that_the_index_does_not_have_gives_no_match(self, mapper):
+        first, second = mapper.map(["rhume", "rhume"], groups=["GEOG", ""])
+        assert first == Mapping("rhume", (), no_match=1.0)
+        assert second.candidates
+
+    def test_groups_go_with_filters(self, mapper):
+        (mapping,) = mapper.map(["heart"], k=9, groups=["DISO"], keep=ConceptFilter(languages=("ENG",)))
+        assert set(cuis(mapping)) == {"C0000001", "C0000003", "C0000006"}
+        assert {candidate.language for candidate in mapping.candidates} == {"ENG"}
+
+    def test_bad_groups(self, mapper):
+        with pytest.raises(InputError, match=r"no semantic group is called XYZ\. The groups are ACTI, ANAT"):
+            mapper.map(["rhume"], groups=["XYZ"])
+        with pytest.raises(InputError, match="2 terms were given and 1 groups"):
+            mapper.map(["rhume", "cœur"], groups=["DISO"])
+
+
+def curated(path, *rows):
+    write_lines(path, ["query\tcui\tdecision", *("\t".join(row) for row in rows)])
+    return path
+
+
+@pytest.fixture(scope="module")
+def historic(bundle, tmp_path_factory):
+    """An index whose release knows retired concepts."""
+    folder = tmp_path_factory.mktemp("historic")
+    umls = write_umls(folder / "umls", ATOMS, TYPES, DEFINITIONS)
+    lines = [
+        ("C0000091", "C0000092"),
+        ("C0000092", "C0000004"),
+        ("C0000093", "C0000094"),
+        ("C0000094", "C0000093"),
+    ]
+    write_lines(umls / "MRCUI.RRF", [f"{cui}|2020AA|SY|||{target}|Y|" for cui, target in lines])
+    build_index(umls, bundle, folder / "umls_index")
+    return folder / "umls_index"
+
+
+class TestCurated:
+    @pytest.mark.parametrize("channel", ["fused", "dense", "lexical"])
+    def test_what_is_accepted_comes_first(self, built, tmp_path, channel):
+        path = curated(
+            tmp_path / "c.tsv", ("RHUMES, SAI", "C0000005", "accept"), ("Rhume", "C0000005", "accept")
+        )
+        mapper, plain = TermMapper.open(built, curated=path), TermMapper.open(built)
+        (mapping,) = mapper.map(["rhume."], k=3, channel=channel)
+        (without,) = plain.map(["rhume."], k=2, channel=channel)
+        best = mapping.best
+        assert (best.cui, best.match, best.score, best.confidence) == ("C0000005", "curated", 1.0, 1.0)
+        assert best.cosine < 0.9
+        assert cuis(mapping)[1:] == cuis(without)
+        assert not mapping.ambiguous
+        assert mapping.no_match == 0
+        assert mapper.map(["rhume."], threshold=1.0, min_confidence=1.0, channel=channel)[0].best == best
+        assert mapper.map(["céphalée"], channel=channel) == plain.map(["céphalée"], channel=channel)
+
+    def test_several_may_be_accepted(self, built, tmp_path):
+        rows = [("rhume", cui, "accept") for cui in ("C0000005", "C0000002", "C0000004")]
+        (mapping,) = TermMapper.open(built, curated=curated(tmp_path / "c.tsv", *rows)).map(["rhume"], k=4)
+        assert set(cuis(mapping)[:3]) == {"C0000005", "C0000002", "C0000004"}
+        assert cuis(mapping)[3] == "C0000001"
+        matches = [candidate.match for candidate in mapping.candidates]
+        assert matches == ["curated"] * 3 + ["exact"]
+
+    @pytest.mark.parametrize("channel", ["fused", "dense", "lexical"])
+    def test_what_is_rejected_never_comes_back(self, built, tmp_path, channel):
+        path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "reject"))
+        mapper = TermMapper.open(built, curated=path)
+        for k in (1, 2, 9):
+            (mapping,) = mapper.map(["Rhume"], k=k, channel=channel)
+            (without,) = TermMapper.open(built).map(["Rhume"], k=k + 1, channel=channel)
+            assert cuis(mapping) == [cui for cui in cuis(without) if cui != "C0000001"][:k]
+            assert not mapping.ambiguous
+
+    def test_a_rejected_concept_leaves_no_gap_whatever_the_number_of_its_strings(self, tmp_path):
+        vectors = {f"s{place:03d}": unit([1, place / 1e4]) for place in range(150)} | {"far": unit([0, 1])}
+        atoms = [Atom("C0000001", string) for string in vectors if string != "far"]
+        vectors["query"] = unit([1, 0])
+        path = curated(tmp_path / "c.tsv", ("query", "C0000001", "reject"))
+        for channel in ("dense", "fused"):
+            mapper = make_mapper(
+                make_concepts([*atoms, Atom("C0000002", "far")]),
+                TableEncoder(vectors),
+                curated=Curated.read(path),
+            )
+            assert cuis(mapper.map(["query"], 1, channel=channel)[0]) == ["C0000002"]
+
+    def test_retired_concepts_are_followed(self, historic, tmp_path, caplog):
+        path = curated(
+            tmp_path / "c.tsv", ("rhume", "C0000091", "accept"), ("céphalée", "C0000091", "reject")
+        )
+        mapper = TermMapper.open(historic, curated=path)
+        first, second = mapper.map(["rhume", "céphalée"], k=9)
+        assert (first.best.cui, first.best.match) == ("C0000004", "curated")
+        assert "C0000004" not in cuis(second)
+        assert len(second.candidates) == 5
+        assert not caplog.messages
+
+    def test_concepts_that_are_not_there_are_named_and_the_rest_is_used(self, historic, tmp_path, caplog):
+        path = curated(
+            tmp_path / "c.tsv",
+            ("rhume", "C0000099", "accept"),
+            ("rhume", "C0000005", "accept"),
+            ("rhume", "C0000093", "reject"),  # its history goes round in circles
+        )
+        mapper = TermMapper.open(historic, curated=path)
+        assert caplog.messages == [
+            f"{path}:{line}: {cui}, for 'rhume', is not in the index; the line has no effect."
+            for line, cui in ((2, "C0000099"), (4, "C0000093"))
+        ]
+        assert mapper.map(["rhume"])[0].best.cui == "C0000005"
+        assert len(caplog.messages) == 2
+
+    def test_filters_hold_for_accepted_concepts_too(self, built, tmp_path):
+        path = curated(tmp_path / "c.tsv", ("rhume", "C0000005", "accept"))
+        mapper, plain = TermMapper.open(built, curated=path), TermMapper.open(built)
+        for options in ({"groups": ["DISO"]}, {"keep": ConceptFilter(exclude=frozenset({"C0000005"}))}):
+            assert mapper.map(["rhume"], **options) == plain.map(["rhume"], **options)
+
+    def test_pools_know_nothing_of_them(self, built, tmp_path):
+        path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "reject"))
+        (pool,) = TermMapper.open(built, curated=path).pools(["rhume"])
+        (plain,) = TermMapper.open(built).pools(["rhume"])
+        np.testing.assert_array_equal(pool.concept, plain.concept)
+        np.testing.assert_array_equal(pool.features, plain.features)
+
+    def test_a_file_that_is_malformed(self, built, tmp_path):
+        path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "perhaps"))
+        with pytest.raises(InputError, match=r"c\.tsv:2: field decision: 'perhaps' is no decision"):
+            TermMapper.open(built, curated=path)
 
 
 @pytest.mark.parametrize(
@@ -200,11 +618,28 @@ def test_control_characters_make_no_difference(built):
     assert odd.candidates == plain.candidates
 
 
+@pytest.mark.parametrize("term", ["?!", "🤒", "心臓", "-", "a" * 5000, "'", "%"])
+@pytest.mark.parametrize("channel", ["fused", "dense", "lexical"])
+def test_terms_of_any_kind(mapper, term, channel):
+    (mapping,) = mapper.map([term], channel=channel)
+    assert mapping.query == term
+    assert all(np.isfinite((candidate.score, candidate.confidence)).all() for candidate in mapping.candidates)
+
+
 def test_progress_goes_to_standard_error(built, capsys):
     TermMapper.open(built).map(["rhume"], progress=True)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "encode" in captured.err
+    assert "1/1" in captured.err
+
+
+def test_a_variant_of_the_query_finds_what_the_query_does_not():
+    vectors = {"HTA": unit([1, 0]), "hypertension artérielle": unit([0, 1]), "hta xyz": unit([0.8, 0.6])}
+    mapper = mapper_of([("hypertension artérielle", "C0000001"), ("hta xyz", "C0000002")], vectors)
+    (mapping,) = mapper.map(["HTA"], channel="dense")
+    assert answer(mapping) == [(-VARIANT_TRUST, "C0000001"), (-0.8, "C0000002")]
+    assert mapping.query == "HTA"
+    assert mapper.map(["HTA"])[0].best.match == "normalised"  # it is not what was typed
 
 
 class TestOpening:
@@ -241,28 +676,45 @@ class TestOpening:
         shutil.rmtree(index)
         assert mapper.map(["rhume"]) == before
 
+    def test_its_own_model_is_used(self, index):
+        shipped = MappingModel.read(SHIPPED)
+        before = TermMapper.open(index).map(["rhume"])
+        replace(shipped, slope=0.0, intercept=0.0).save(index / OWN_MODEL)
+        after = TermMapper.open(index).map(["rhume"])
+        assert {candidate.confidence for candidate in after[0].candidates} == {0.5}
+        assert cuis(after[0]) == cuis(before[0])
+        (index / OWN_MODEL).write_text('{"weights": {"cosine": 1}}')
+        with pytest.raises(
+            InputError, match=r"mapping\.json: is no mapping model of this version of deft\. Make"
+        ):
+            TermMapper.open(index)
 
-class Counting(FakeEncoder):
-    def __init__(self, *, batch_invariant):
-        self.info = self.Info(batch_invariant=batch_invariant)
+    @pytest.mark.parametrize("name", ["vectors.npy", "lexical_text.npy", "retired.parquet"])
+    def test_a_file_is_missing(self, index, name):
+        (index / name).unlink()
+        with pytest.raises(InputError, match=f"{name}: is missing from the index"):
+            TermMapper.open(index)
+
+
+class Asked(FakeEncoder):
+    def __init__(self):
         self.calls = []
 
-    def encode(self, texts, *, progress=False):
-        self.calls.append(len(texts))
+    def encode(self, texts, *, alone=False, progress=False):
+        self.calls.append((list(texts), alone))
         return super().encode(texts)
 
 
-@pytest.mark.parametrize(("batch_invariant", "calls"), [(True, [1, 1]), (False, [2])])
-def test_an_encoder_that_makes_batches_is_asked_text_by_text(built, batch_invariant, calls):
-    concepts = Concepts.open(built)
-    rows = FakeEncoder().encode(concepts.strings["string"].to_list())
-    encoder = Counting(batch_invariant=batch_invariant)
-    TermMapper(concepts, DenseIndex.build(rows), encoder).map(["a", "b", "a"])
-    assert encoder.calls == calls
+def test_queries_are_encoded_once_each_by_itself(world):
+    encoder = Asked()
+    mapper = make_mapper(world, encoder)
+    encoder.calls.clear()
+    mapper.map(["rhume", "fièvre", "rhume "])
+    assert encoder.calls == [(["rhume", "fièvre"], True)]
 
 
 def test_frozen():
-    candidate = Candidate(1, "C0000001", "a", "a", "FRE", "DEMO", (), "", 1.0, 1.0)
+    candidate = Candidate(1, "C0000001", "a", "a", "FRE", "DEMO", "PT", (), "", "exact", 1.0, 1.0, 1.0, 1.0)
     with pytest.raises(AttributeError):
         candidate.rank = 2
     with pytest.raises(AttributeError):

@@ -2,36 +2,59 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InputError
-from deft.mapping.mapper import Candidate, Mapping
+from deft.mapping.results import Candidate, Mapping
 from deft.mapping.writers import to_json, write_mappings
 
 FIRST = Candidate(
-    1,
-    "C0000003",
-    "infarctus",
-    "crise cardiaque",
-    "FRE",
-    "DEMO",
-    ("T047", "T033"),
-    "Une\tnécrose.\nAiguë.",
-    0.75,
-    0.75,
+    rank=1,
+    cui="C0000003",
+    name="infarctus",
+    matched="crise cardiaque",
+    language="FRE",
+    source="DEMO",
+    term_type="SY",
+    semantic_types=("T047", "T033"),
+    definition="Une\tnécrose.\nAiguë.",
+    match="semantic",
+    cosine=0.75,
+    lexical=0.5,
+    score=2.0,
+    confidence=0.875,
 )
-SECOND = Candidate(2, "C0000004", "cœur", "cœur", "FRE", "DEMO", (), "", 0.5, 0.5)
-MAPPINGS = [Mapping("crise\tdu cœur", (FIRST, SECOND)), Mapping("rien", ())]
+SECOND = replace(
+    FIRST,
+    rank=2,
+    cui="C0000004",
+    name="cœur",
+    matched="cœur",
+    semantic_types=(),
+    definition="",
+    match="lexical",
+    score=-0.5,
+    confidence=0.25,
+)
+MAPPINGS = [
+    Mapping("crise\tdu cœur", (FIRST, SECOND), ambiguous=True),
+    Mapping("rien", (), note="below\nthe threshold"),
+]
 
 
 def test_jsonl_is_of_the_promised_shape(tmp_path):
     write_mappings(MAPPINGS, "jsonl", tmp_path / "m.jsonl")
     first, second = (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()
-    assert json.loads(first) == {
+    record = json.loads(first)
+    assert record["candidates"].pop()["cui"] == "C0000004"
+    assert record == {
         "query": "crise\tdu cœur",
+        "ambiguous": True,
+        "note": "",
         "candidates": [
             {
                 "rank": 1,
@@ -40,24 +63,22 @@ def test_jsonl_is_of_the_promised_shape(tmp_path):
                 "matched": "crise cardiaque",
                 "language": "FRE",
                 "source": "DEMO",
+                "term_type": "SY",
                 "semantic_types": ["T047", "T033"],
+                "match": "semantic",
                 "cosine": 0.75,
-                "score": 0.75,
-            },
-            {
-                "rank": 2,
-                "cui": "C0000004",
-                "name": "cœur",
-                "matched": "cœur",
-                "language": "FRE",
-                "source": "DEMO",
-                "semantic_types": [],
-                "cosine": 0.5,
-                "score": 0.5,
+                "lexical": 0.5,
+                "score": 2.0,
+                "confidence": 0.875,
             },
         ],
     }
-    assert json.loads(second) == {"query": "rien", "candidates": []}
+    assert json.loads(second) == {
+        "query": "rien",
+        "ambiguous": False,
+        "note": "below\nthe threshold",
+        "candidates": [],
+    }
     assert "cœur" in first  # letters, not escapes
 
 
@@ -73,33 +94,38 @@ def test_tsv(tmp_path):
     with (tmp_path / "m.tsv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
     assert [row["query"] for row in rows] == ["crise du cœur", "crise du cœur", "rien"]
-    assert rows[0] | {"query": ""} == {
-        "query": "",
+    assert rows[0] == {
+        "query": "crise du cœur",
         "rank": "1",
         "cui": "C0000003",
         "name": "infarctus",
         "matched": "crise cardiaque",
         "language": "FRE",
         "source": "DEMO",
+        "term_type": "SY",
         "semantic_types": "T047;T033",
         "definition": "Une nécrose. Aiguë.",
+        "match": "semantic",
         "cosine": "0.750000",
-        "score": "0.750000",
+        "lexical": "0.500000",
+        "score": "2.000000",
+        "confidence": "0.875000",
+        "ambiguous": "yes",
+        "note": "",
     }
-    assert rows[2]["rank"] == rows[2]["cui"] == ""
+    assert rows[2]["rank"] == rows[2]["cui"] == rows[2]["ambiguous"] == ""
+    assert rows[2]["note"] == "below the threshold"
 
 
 def test_table_on_standard_output(capsys):
-    write_mappings(
-        [*MAPPINGS, Mapping("long", (Candidate(1, "C1", "a" * 90, "b", "", "", (), "", 1, -0.5),))], "table"
-    )
+    long = replace(FIRST, name="a" * 90, matched="b", confidence=1)
+    write_mappings([*MAPPINGS, Mapping("long", (long,))], "table")
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "crise du cœur"
-    assert lines[1].split() == ["1", "C0000003", "0.750", "infarctus", "←", "crise", "cardiaque"]
-    assert lines[2] == "   2  C0000004   0.500  cœur"
-    assert lines[3:5] == ["rien", "  no match"]
-    assert "a" * 43 + "…  ← b" in lines[6]
-    assert "-0.500" in lines[6]
+    assert lines[:2] == ["crise du cœur", "  another concept carries the same string"]
+    assert lines[2].split() == ["1", "C0000003", "0.875", "semantic", "infarctus", "←", "crise", "cardiaque"]
+    assert lines[3] == "   2  C0000004  0.250  lexical     cœur"
+    assert lines[4:7] == ["rien", "  below the threshold", "  no match"]
+    assert "a" * 43 + "…  ← b" in lines[8]
 
 
 def test_an_output_that_cannot_be_written(tmp_path):

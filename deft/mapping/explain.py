@@ -1,0 +1,161 @@
+"""Why a concept was proposed, and why its neighbours came after it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deft.mapping.pool import FEATURES, Pool
+from deft.mapping.query import Query, understand
+from deft.mapping.results import Candidate, Mapping
+from deft.text import clean, normalize
+
+if TYPE_CHECKING:
+    from deft.mapping.mapper import TermMapper
+
+KINDS = {
+    "meaning": ("cosine", "cosine_gap", "agreement"),
+    "spelling": ("lexical", "lexical_gap"),
+    "words": ("exact", "same", "overlap", "coverage"),
+    "naming": ("name", "french", "preferred", "sources", "names", "age", "mesh"),
+}
+"""The signals of the model, gathered into what a person would call them."""
+
+_HEADER = ("", "CUI", "concept", "by the string", "how", "meaning", "spelling", "confidence")
+_WIDTH = 34
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """What speaks for a candidate.
+
+    Attributes
+    ----------
+    candidate
+        The candidate.
+    missing, extra
+        Words of the query that the matched string lacks, and words that it has beyond the query.
+    behind
+        What the candidate has less of than the first one, by kind of signal (`KINDS`), in log-odds: negative
+        where it lost, positive where it is better all the same. Empty for the first.
+    """
+
+    candidate: Candidate
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    behind: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """A mapping with its reasons.
+
+    Attributes
+    ----------
+    mapping
+        What was proposed.
+    query
+        How the query was read: its variants and the rule behind each.
+    reasons
+        One a candidate.
+    """
+
+    mapping: Mapping
+    query: Query
+    reasons: tuple[Reason, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the explanation as a table to read."""
+        yield self.mapping.query
+        for variant in self.query.variants:
+            yield f"  also read as {variant.text!r} ({variant.rule})"
+        if self.mapping.ambiguous:
+            yield "  ambiguous: another concept carries the same string"
+        if not self.reasons:
+            yield "  no match"
+            return
+        rows = [_HEADER, *(_cells(reason.candidate) for reason in self.reasons)]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADER))]
+        notes = [[], *(list(_notes(reason)) for reason in self.reasons)]
+        for row, below in zip(rows, notes, strict=True):
+            cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            yield ("  " + "  ".join(cells)).rstrip()
+            for note in below:
+                yield f"      {note}"
+
+
+def explain(mapper: TermMapper, term: str, k: int = 5) -> Explanation:
+    """Explain the `k` best concepts of a term.
+
+    Raises
+    ------
+    InputError
+        The term is empty, or `k` is less than 1.
+    """
+    (mapping,) = mapper.map([term], k)
+    (pool,) = mapper.pools([term])
+    reasons = []
+    for candidate in mapping.candidates:
+        own = _words(candidate.matched)
+        asked = _words(term)
+        reasons.append(
+            Reason(
+                candidate,
+                missing=tuple(word for word in asked if word not in own),
+                extra=tuple(word for word in own if word not in asked),
+                behind=_behind(mapper, pool, mapping.candidates[0], candidate),
+            )
+        )
+    return Explanation(mapping, understand(clean(term)), tuple(reasons))
+
+
+def _behind(mapper: TermMapper, pool: Pool, first: Candidate, other: Candidate) -> dict[str, float]:
+    """Compare the signals of two candidates as the model weighs them; {} if one is not of the pool."""
+    places = [
+        np.flatnonzero(pool.concept == mapper.concepts.row_of(candidate.cui)) for candidate in (first, other)
+    ]
+    if first is other or not all(len(place) for place in places):
+        return {}
+    one, two = (pool.features[place[0]] for place in places)
+    parts = dict(zip(FEATURES, (two - one) * mapper.model.weights, strict=True))
+    return {kind: round(float(sum(parts[name] for name in names)), 2) for kind, names in KINDS.items()}
+
+
+def _cells(candidate: Candidate) -> tuple[str, ...]:
+    return (
+        str(candidate.rank),
+        candidate.cui,
+        _short(candidate.name),
+        f"{_short(candidate.matched)} [{candidate.source}]",
+        candidate.match,
+        f"{candidate.cosine:.3f}",
+        f"{candidate.lexical:.3f}",
+        f"{candidate.confidence:.3f}",
+    )
+
+
+def _notes(reason: Reason) -> Iterator[str]:
+    differences = [
+        f"{label} {', '.join(words)}"
+        for label, words in (("lacks", reason.missing), ("adds", reason.extra))
+        if words
+    ]
+    if differences:
+        yield "the string " + "; ".join(differences)
+    lost = sorted((value, kind) for kind, value in reason.behind.items() if value < 0)
+    won = sorted((-value, kind) for kind, value in reason.behind.items() if value > 0)
+    if lost:
+        yield "after the first by " + ", ".join(f"{kind} {value:+.1f}" for value, kind in lost)
+    if won:
+        yield "before it by " + ", ".join(f"{kind} {-value:+.1f}" for value, kind in won)
+
+
+def _words(text: str) -> list[str]:
+    return normalize(text).split()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _WIDTH else text[: _WIDTH - 1] + "…"

@@ -1,0 +1,210 @@
+"""The concepts that a query may mean, and what speaks for each of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from deft.terminology.concepts import Concepts
+from deft.text import normalize
+
+FEATURES = (
+    "cosine",  # of the nearest string
+    "cosine_gap",  # to the nearest string of any concept, 0 or less
+    "lexical",  # similarity of the most similar string
+    "lexical_gap",
+    "exact",  # a string is the query
+    "same",  # a string is the same term
+    "overlap",  # Dice coefficient of the words of query and string
+    "coverage",  # share of the query's words that the string has
+    "name",  # Dice coefficient of the words of query and preferred name
+    "french",  # the string that speaks most for the concept is French
+    "preferred",  # and a preferred name
+    "agreement",  # logarithm of the number of atoms near the best cosine
+    "sources",  # logarithm of the number of sources that have the concept
+    "names",  # logarithm of the number of its atoms
+    "age",  # minus the logarithm of the number of its CUI: concepts that came early are the common ones
+    "mesh",  # it is in the Medical Subject Headings, and so is one that texts are indexed by
+)
+NO_MATCH_FEATURES = ("constant", "cosine", "lexical", "same", "overlap")
+"""What speaks for a query having no concept in the index: the best that any concept reaches."""
+
+VARIANT_TRUST = 0.97
+"""What a variant of a query counts for, beside 1 for the query itself: a rule may be wrong."""
+
+_NEAR = 0.1  # strings this much below the best cosine agree with it
+_WORD = re.compile(r"\w+")
+_LEAST_STEM = 4
+_FIRST_CUIS = 0.02  # millions: the first twenty thousand count as equally old
+_MESH = "MSH"  # MSH and its translations: MSHFRE, MSHGER ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Strings of the index that are near a query in one way or another.
+
+    Attributes
+    ----------
+    rows
+        Rows of the strings, of shape (n,).
+    cosine, lexical
+        The similarities of each to the query, the best over its variants, of shape (n,).
+    """
+
+    rows: np.ndarray
+    cosine: np.ndarray
+    lexical: np.ndarray
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Concepts a row each.
+
+    Attributes
+    ----------
+    concept, atom
+        Rows in the tables of the index: the concept, and its atom that speaks most for it, of shape (n,).
+    features
+        float64 of shape (n, features), columns as in `FEATURES`.
+    """
+
+    concept: np.ndarray
+    atom: np.ndarray
+    features: np.ndarray
+
+    def __len__(self) -> int:
+        """Return the number of concepts."""
+        return len(self.concept)
+
+    def column(self, name: str) -> np.ndarray:
+        """Return a feature of every concept."""
+        return np.asarray(self.features[:, FEATURES.index(name)])
+
+    @cached_property
+    def no_match(self) -> np.ndarray:
+        """Features of the answer "none of these", columns as in `NO_MATCH_FEATURES`."""
+        if not len(self):
+            return np.array([1.0, *[0.0] * (len(NO_MATCH_FEATURES) - 1)])
+        return np.array([1.0, *(self.column(name).max() for name in NO_MATCH_FEATURES[1:])])
+
+
+class PoolMaker:
+    """Gather the concepts of strings and describe them.
+
+    Parameters
+    ----------
+    concepts
+        Tables of the index.
+    """
+
+    def __init__(self, concepts: Concepts) -> None:
+        self._concepts = concepts
+        atoms = concepts.atoms
+        self._strings = concepts.strings["string"].to_numpy()
+        self._name = concepts.concepts["name"].to_numpy()
+        self._concept = atoms["concept"].to_numpy()
+        self._french = (atoms["language"] == "FRE").to_numpy()
+        self._preferred = atoms["preferred"].to_numpy(dtype=bool)
+        self._names = np.bincount(self._concept, minlength=len(concepts.concepts))
+        number = concepts.concepts["cui"].str[1:].astype(float).to_numpy()
+        self._age = -np.log(number / 1e6 + _FIRST_CUIS)
+        of_mesh = self._concept[atoms["source"].str.startswith(_MESH).to_numpy()]
+        self._mesh = np.bincount(of_mesh, minlength=len(concepts.concepts)) > 0
+
+    def make(
+        self, texts: Sequence[str], evidence: Evidence, allowed: np.ndarray | None, order: str = "both"
+    ) -> Pool:
+        """Describe every concept of the strings in `evidence`.
+
+        Parameters
+        ----------
+        texts
+            The query and its variants.
+        evidence
+            What was found.
+        allowed
+            Atoms that may answer, of shape (atoms,); all if None.
+        order
+            Which similarity chooses the atom of a concept: `cosine`, `lexical` or `both`.
+        """
+        atoms, place = self._atoms(evidence.rows, allowed)
+        words = self._words(texts, evidence.rows)
+        strength = {
+            "cosine": evidence.cosine,
+            "lexical": evidence.lexical,
+            "both": words["same"] + evidence.cosine + evidence.lexical,
+        }[order]
+        concept = self._concept[atoms]
+        ranking = np.lexsort((atoms, -np.round(strength[place], 6), concept))
+        atoms, place, concept = atoms[ranking], place[ranking], concept[ranking]
+        first = np.flatnonzero(np.r_[True, concept[1:] != concept[:-1]]) if len(concept) else ranking
+        best = {
+            name: np.maximum.reduceat(values[place], first) if len(first) else np.zeros(0)
+            for name, values in {**words, "cosine": evidence.cosine, "lexical": evidence.lexical}.items()
+        }
+        near = evidence.cosine >= evidence.cosine.max(initial=-1.0) - _NEAR
+        agreement = np.add.reduceat(near[place].astype(float), first) if len(first) else np.zeros(0)
+        columns = {
+            **best,
+            "cosine_gap": best["cosine"] - best["cosine"].max(initial=-1.0),
+            "lexical_gap": best["lexical"] - best["lexical"].max(initial=0.0),
+            "name": self._name_overlap(texts, concept[first]),
+            "french": self._french[atoms[first]],
+            "preferred": self._preferred[atoms[first]],
+            "agreement": np.log1p(agreement),
+            "sources": np.log(self._concepts.source_counts[concept[first]]),
+            "names": np.log(self._names[concept[first]]),
+            "age": self._age[concept[first]],
+            "mesh": self._mesh[concept[first]],
+        }
+        features = np.stack([np.asarray(columns[name], dtype=np.float64) for name in FEATURES], axis=1)
+        return Pool(concept[first], atoms[first], features)
+
+    def _atoms(self, rows: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return the atoms of strings, and the place in `rows` of each."""
+        starts = self._concepts.first_atom[rows]
+        counts = self._concepts.first_atom[rows + 1] - starts
+        place = np.repeat(np.arange(len(rows)), counts)
+        atoms = np.arange(len(place)) + np.repeat(starts - np.cumsum(counts) + counts, counts)
+        if allowed is None:
+            return atoms, place
+        kept = allowed[atoms]
+        return atoms[kept], place[kept]
+
+    def _words(self, texts: Sequence[str], rows: np.ndarray) -> dict[str, np.ndarray]:
+        """Compare the words of the query and its variants with those of each string, the best over them."""
+        queries = [(text, normalize(text)) for text in texts]
+        stems = [_stems(key) for _, key in queries]
+        names = ("exact", "same", "overlap", "coverage")
+        values = np.zeros((len(rows), len(names)))
+        for place, row in enumerate(rows):
+            string = self._strings[row]
+            key = normalize(string)
+            own = _stems(key)
+            trust = 1.0
+            for (text, other), words in zip(queries, stems, strict=True):
+                common = len(own & words) / max(1, len(words))
+                seen = (float(string == text), float(key == other), _dice(own, words), common)
+                values[place] = np.maximum(values[place], np.multiply(trust, seen))
+                trust = VARIANT_TRUST
+        return dict(zip(names, values.T, strict=True))
+
+    def _name_overlap(self, texts: Sequence[str], concepts: np.ndarray) -> np.ndarray:
+        """Compare the words of the query and its variants with the preferred name, the best over them."""
+        stems = [_stems(normalize(text)) for text in texts]
+        names = [_stems(normalize(self._name[row])) for row in concepts]
+        return np.array([max(_dice(own, words) for words in stems) for own in names], dtype=np.float64)
+
+
+def _dice(one: frozenset[str], other: frozenset[str]) -> float:
+    return 2 * len(one & other) / max(1, len(one) + len(other))
+
+
+def _stems(key: str) -> frozenset[str]:
+    """Return the words of a normalised string, without the ending of a plural."""
+    words = _WORD.findall(key)
+    return frozenset(word.rstrip("sx") if len(word) > _LEAST_STEM else word for word in words)

@@ -1,0 +1,205 @@
+"""Other ways to write a French query, so that what is typed meets what a terminology calls it.
+
+Case, accents, ligatures, apostrophes and elision are no rules here: `deft.text.normalize` and the encoder's
+tokenizer see to them. Nor is anything taken off that makes another concept: a history, a doubt or an absence
+("antécédent de", "suspicion de", "absence de"), left and right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from deft.corpora.tables import read_table
+from deft.text import clean, fold
+
+ABBREVIATIONS = Path(__file__).with_name("abbreviations.tsv")
+ADJECTIVES = Path(__file__).with_name("adjectives.tsv")
+
+_I = re.IGNORECASE
+
+# Repetitions are bounded: text of any length is read in linear time.
+
+# `normalize` drops some of these; the encoder reads the text as it is typed. In capitals, as "Candida sp" is
+# a species.
+_UNSPECIFIED = re.compile(
+    r"(?:[\s,;:(\[-]{1,3}(?:S\.?A\.?I|N\.?C\.?A|N\.?O\.?S|S\.?P"
+    r"|(?i:sans (?:autre )?(?:précision|indication)s?|non (?:précisée?|spécifiée?|classée? ailleurs)s?))"
+    r"\b[.)\]]{0,3}){1,3}$"
+)
+
+_SHELL = re.compile(
+    r"^(?:(?:j['’] ?ai|(?:il|elle|on) a|je (?:fais|ressens|souffre|suis atteinte?)"
+    r"|(?:patiente?|malade|personne) (?:atteinte?|souffrant|porteu(?:r|se))(?= d)) "
+    r"(?:(?:souvent|toujours|parfois) )?(?:du |de |d['’] ?)?)?"
+    r"(?:(?:des|les?|la|une?) |l['’] ?)?",
+    _I,
+)
+
+_UNIT = (
+    r"(?:[kmµu]?g|mcg|[mcdµ]?l|[mµ]?mol|m?eq|m?ui|u|mmhg|°c?|%"
+    r"|cps?|comprimés?|gélules?|gouttes|sachets?|ampoules?)"
+)
+_DOSE = re.compile(
+    rf"(?<!\S)(?:(?:à|de) )?\d{{1,9}}(?:[., ]\d{{1,9}}){{0,3}} ?{_UNIT}"
+    r"(?: ?/ ?(?:\d{1,4} ?)?(?:jours?|j|h|kg|[mdµ]?l|prises?)){0,3}(?: par jour)?(?!\w)",
+    _I,
+)
+_FORM = re.compile(
+    r"(?<=\w)[\s,]+(?:cps?|comprimés?|gél|gélules?|sachets?|ampoules?|sirop|suppositoires?|collyre|pommade"
+    r"|injectable|buvable|per os)(?!\w)",
+    _I,
+)
+# a bound, such as "poids inférieur à 1 500 g", is part of the concept
+_BOUND = re.compile(r"[<>=≤≥]|inférieur|supérieur|égal|moins de|plus de", _I)
+
+# "infarctus, côté gauche": said of the term, no inversion
+_SIDE = re.compile(r"(?:côté |à )?(?:droite?|gauche)s?\b|(?:bi|uni)latéra", _I)
+_HEAD = re.compile(
+    r"^.+?(?=\s(?:d['’]|(?:de|du|des|à|aux?|avec|sans|par|pour|dans|en|et|ou|sur|sous|chez|après)\s)|$)", _I
+)
+_IRREGULAR = {"maux": "mal", "yeux": "œil", "cheveux": "cheveu", "tissus": "tissu", "aigus": "aigu"}
+# of an adjective: masculine singular, and what takes its place in the other forms
+_ENDINGS = {
+    "al": ("ale", "aux", "ales", "als"),
+    "eux": ("euse", "euses"),
+    "el": ("elle", "els", "elles"),
+    "ien": ("ienne", "iens", "iennes"),
+    "f": ("ve", "fs", "ves"),
+    "é": ("ée", "és", "ées"),
+    "in": ("ine", "ins", "ines"),
+    "ain": ("aine", "ains", "aines"),
+}
+_INVARIABLE = re.compile(r"corps|temps|poids|fonds|sens|cours|moins|toujours|divers|plusieurs")
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Another way to write a query, and the name of the last rule that was needed to get there."""
+
+    text: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query, cleaned, and its variants, the most faithful first."""
+
+    text: str
+    variants: tuple[Variant, ...]
+
+
+def understand(term: str) -> Query:
+    """Write a French query in other ways.
+
+    Each rule works on the result of those before it, and each result that is a new string is a variant. The
+    query is not among them: a rule may be wrong, so a variant should weigh a little less than the query.
+    """
+    text = current = clean(term)
+    variants: list[Variant] = []
+    seen = {fold(text)}
+    for name, rewrite in RULES.items():
+        written = clean(rewrite(current)).strip(" ,;:-")
+        if len(written) > 1 and fold(written) not in seen:
+            seen.add(fold(written))
+            variants.append(Variant(written, name))
+            current = written
+    return Query(text, tuple(variants))
+
+
+def _without_unspecified(text: str) -> str:
+    """Take off "SAI", "sans précision" and their likes."""
+    return _UNSPECIFIED.sub("", text)
+
+
+def _expanded(text: str) -> str:
+    """Write abbreviations in full."""
+    table = _expansions()
+    return _abbreviation().sub(lambda found: table[found[0].replace(".", "").replace(" ", "-")], text)
+
+
+@cache
+def _expansions() -> Mapping[str, str]:
+    table = read_table(ABBREVIATIONS, ("abbreviation", "expansion"))
+    return dict(zip(table["abbreviation"], table["expansion"], strict=True))
+
+
+@cache
+def _abbreviation() -> re.Pattern[str]:
+    """Match any abbreviation in capitals, as "HTA", "H.T.A." or "SEP RR" (which the table has as SEP-RR)."""
+    forms = (r"\.?".join(letters).replace(r"\.?-\.?", "[ -]") for letters in _expansions())
+    return re.compile(rf"(?<![\w.])(?:{'|'.join(forms)})(?!\.?\w)(?:(?<=\.\w)\.)?")
+
+
+def _without_shell(text: str) -> str:
+    """Take off what patients say first ("j'ai des ...") and leading articles."""
+    return _SHELL.sub("", text)
+
+
+def _without_dose(text: str) -> str:
+    """Take off quantities, laboratory values and forms of drugs."""
+    return text if _BOUND.search(text) else _FORM.sub("", _DOSE.sub("", text))
+
+
+def _in_order(text: str) -> str:
+    """Turn "rein, insuffisance" into "insuffisance rein"."""
+    first, _, last = text.partition(", ")
+    if not last or "," in last or _SIDE.match(last) or max(len(first.split()), len(last.split())) > 3:
+        return text
+    return f"{last} {first}"
+
+
+def _singular(text: str) -> str:
+    """Write the words of the head in the singular: "infections des voies" to "infection des voies"."""
+    return _HEAD.sub(lambda head: re.sub(r"\w{4,}", lambda word: _singular_word(word[0]), head[0]), text)
+
+
+def _singular_word(word: str) -> str:
+    low = word.casefold()
+    if _INVARIABLE.fullmatch(low):
+        return word
+    if low in _IRREGULAR:
+        return _IRREGULAR[low]
+    if low.endswith("aux") and not low.endswith("eaux"):
+        return f"{word[:-2]}l"
+    return word[:-1] if re.search(r"eaux$|[^aiosuèy]s$", low) else word
+
+
+def _noun(text: str) -> str:
+    """Turn an adjective that stands alone into what it is about: "rénale" into "rein"."""
+    return _nouns().get(fold(text), text)
+
+
+@cache
+def _nouns() -> Mapping[str, str]:
+    table = read_table(ADJECTIVES, ("adjective", "noun"))
+    return {
+        fold(form): noun
+        for adjective, noun in zip(table["adjective"], table["noun"], strict=True)
+        for form in _inflected(adjective)
+    }
+
+
+def _inflected(adjective: str) -> Iterator[str]:
+    """Yield the forms of an adjective: masculine and feminine, singular and plural."""
+    yield adjective
+    for ending, others in _ENDINGS.items():
+        if adjective.endswith(ending):
+            stem = adjective.removesuffix(ending)
+            yield from (stem + other for other in others)
+            return
+    yield f"{adjective}s"
+
+
+RULES: Mapping[str, Callable[[str], str]] = {
+    "unspecified": _without_unspecified,
+    "abbreviation": _expanded,
+    "shell": _without_shell,
+    "dose": _without_dose,
+    "inversion": _in_order,
+    "singular": _singular,
+    "adjective": _noun,
+}

@@ -1,0 +1,244 @@
+"""Mappings as SSSOM, the Simple Standard for Sharing Ontological Mappings (https://mapping-commons.github.io/sssom).
+
+A query has no identifier of its own: each row is a *literal mapping*, whose subject is the query itself. What
+is the same for all rows stands once, in the metadata block. Columns, numbers and quotes follow the canonical
+form of the standard; rows do not, they keep the order of the queries and of their candidates.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import TextIO
+from urllib.parse import quote
+
+import yaml
+
+import deft
+from deft.errors import InputError
+from deft.files import atomic_write
+from deft.mapping.results import Candidate, Mapping
+from deft.text import clean
+
+UNSPECIFIED_LICENSE = "https://w3id.org/sssom/license/unspecified"
+PREFIXES = {
+    "SAB": "https://uts.nlm.nih.gov/uts/umls/vocabulary/",
+    "UMLS": "https://uts.nlm.nih.gov/uts/umls/concept/",
+    "sty": "https://uts.nlm.nih.gov/uts/umls/semantic-network/",
+}
+# Slots of a row in the order of the standard; those that no row fills are left out.
+COLUMNS = (
+    "subject_label",
+    "predicate_id",
+    "object_id",
+    "object_label",
+    "object_category",
+    "mapping_justification",
+    "object_source",
+    "confidence",
+    "match_string",
+    "similarity_score",
+    "similarity_measure",
+    "comment",
+)
+
+_JUSTIFICATION = {
+    "curated": "semapv:ManualMappingCuration",
+    "exact": "semapv:LexicalMatching",
+    "normalised": "semapv:LexicalMatching",
+    "lexical": "semapv:LexicalSimilarityThresholdMatching",
+    "semantic": "semapv:SemanticSimilarityThresholdMatching",
+}
+_SAME_STRING = {"exact", "normalised"}
+_AMBIGUOUS = "another concept carries the same string"
+_METATHESAURUS = "MTH"  # the vocabulary of the Metathesaurus itself: where nothing was found
+_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
+_CURIES = ("object_id", "object_category", "object_source")
+
+
+@dataclass(frozen=True, slots=True)
+class SssomMetadata:
+    """What a mapping set says about itself.
+
+    Attributes
+    ----------
+    mapping_set_id
+        URI of the set; by default one made from its content, so that equal sets have equal identifiers.
+    license
+        URI of its licence; by default the one that states none. Names of the Metathesaurus are licensed.
+    mapping_date
+        Day on which the mappings were made; left out by default, so that equal runs give equal files.
+    mapping_set_description
+        A sentence about it, for example the index and the filters.
+    object_source_version
+        Release of the Metathesaurus, "2026AA".
+
+    Raises
+    ------
+    InputError
+        An identifier or a licence is no URI.
+    """
+
+    mapping_set_id: str = ""
+    license: str = UNSPECIFIED_LICENSE
+    mapping_date: date | None = None
+    mapping_set_description: str = ""
+    object_source_version: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the URIs."""
+        for field in ("mapping_set_id", "license"):
+            value = getattr(self, field)
+            if value and not _URI.fullmatch(value):
+                remedy = "For example: https://creativecommons.org/licenses/by/4.0/."
+                raise InputError(f"{value!r} is no URI.", field=field, remedy=remedy)
+
+
+def write_sssom(
+    mappings: Iterable[Mapping], out: str | Path | TextIO, metadata: SssomMetadata | None = None
+) -> None:
+    """Write mappings as an SSSOM/TSV file: a row a candidate, and one for each query that has none.
+
+    The predicate is `skos:exactMatch` where the query is a name of that concept and of no other proposed one:
+    an atom of it is the same string, or a person accepted it. All others are `skos:closeMatch`: a similarity
+    does not show that two things are the same, nor which is the broader; nor does a string that several
+    concepts share, and `skos:exactMatch` is transitive, it would make those concepts one. How far to trust a
+    row is its `confidence`.
+
+    Parameters
+    ----------
+    mappings
+        The mappings, in the order of the rows.
+    out
+        A file to write, or a text stream.
+    metadata
+        What the set says about itself.
+
+    Raises
+    ------
+    InputError
+        The file cannot be written.
+    """
+    text = _text(mappings, metadata or SssomMetadata())
+    if isinstance(out, str | Path):
+        with atomic_write(Path(out)) as stream:
+            stream.write(text)
+    else:
+        out.write(text)
+
+
+def _text(mappings: Iterable[Mapping], metadata: SssomMetadata) -> str:
+    rows = [row for mapping in mappings for row in _rows(mapping)]
+    columns = [column for column in COLUMNS if not rows or any(row.get(column) for row in rows)]
+    table = io.StringIO()
+    writer = csv.writer(table, delimiter="\t", lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row.get(column, "") for column in columns] for row in rows)
+    content = table.getvalue()
+    header = "".join(f"#{line}\n" for line in _header(metadata, rows, content))
+    return header + content
+
+
+def _header(metadata: SssomMetadata, rows: list[dict[str, str]], content: str) -> Iterator[str]:
+    curies = (curie for row in rows for slot in _CURIES for curie in row.get(slot, "").split("|"))
+    used = {curie.partition(":")[0] for curie in curies}
+    prefixes = [f"  {prefix}: {uri}" for prefix, uri in PREFIXES.items() if prefix in used]
+    yield from ["curie_map:", *prefixes] if prefixes else []
+    slots = {
+        "mapping_set_id": metadata.mapping_set_id or uuid.uuid5(uuid.NAMESPACE_URL, content).urn,
+        "mapping_set_description": metadata.mapping_set_description,
+        "license": metadata.license,
+        "subject_type": "rdfs literal",
+        "object_source_version": metadata.object_source_version,
+        "mapping_tool": "deft",
+        "mapping_tool_version": deft.__version__,
+        "mapping_date": metadata.mapping_date,
+    }
+    for slot, value in slots.items():
+        if value:
+            yield f"{slot}: {_scalar(value)}"
+
+
+def _scalar(value: str | date) -> str:
+    """Return a value as YAML, in quotes only where it would be read as something else."""
+    if isinstance(value, date):
+        return value.isoformat()
+    text = clean(value)
+    try:
+        plain = yaml.safe_load(f"slot: {text}") == {"slot": text}
+    except yaml.YAMLError:
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)
+
+
+def _rows(mapping: Mapping) -> Iterator[dict[str, str]]:
+    label = clean(mapping.query)
+    same = _same_concept(mapping)
+    for candidate in mapping.candidates:
+        predicate = "skos:exactMatch" if candidate.cui == same else "skos:closeMatch"
+        yield {"subject_label": label, "predicate_id": predicate, **_row(mapping, candidate)}
+    if not mapping.candidates:
+        yield {
+            "subject_label": label,
+            "predicate_id": "skos:exactMatch",
+            "object_id": "sssom:NoTermFound",
+            "mapping_justification": "semapv:CompositeMatching",
+            "object_source": f"SAB:{_METATHESAURUS}",
+            "comment": clean(mapping.note),
+        }
+
+
+def _row(mapping: Mapping, candidate: Candidate) -> dict[str, str]:
+    shared = candidate.match in _SAME_STRING
+    remarks = [
+        "" if shared else f"matched string: {candidate.matched}",
+        _AMBIGUOUS if mapping.ambiguous and candidate.rank == 1 else "",
+        mapping.note,
+    ]
+    return {
+        "object_id": f"UMLS:{candidate.cui}",
+        "object_label": clean(candidate.name),
+        "object_category": "|".join(f"sty:{tui}" for tui in candidate.semantic_types),
+        "mapping_justification": _JUSTIFICATION[candidate.match],
+        "object_source": f"SAB:{quote(candidate.source)}" if candidate.source else "",
+        "confidence": _number(candidate.confidence),
+        "match_string": _list_value(candidate.matched) if shared else "",
+        **_similarity(candidate),
+        "comment": clean("; ".join(filter(None, remarks))),
+    }
+
+
+def _same_concept(mapping: Mapping) -> str | None:
+    """Return the CUI of the one concept that the query names; None if there is none or there are several."""
+    curated = [candidate.cui for candidate in mapping.candidates if candidate.match == "curated"]
+    named = [candidate.cui for candidate in mapping.candidates if candidate.match in _SAME_STRING]
+    if curated:  # a person knew more than the string says
+        return curated[0] if len(curated) == 1 else None
+    return named[0] if len(named) == 1 and not mapping.ambiguous else None
+
+
+def _similarity(candidate: Candidate) -> dict[str, str]:
+    """Return the similarity that justifies the row; the standard has it between 0 and 1."""
+    if candidate.match == "curated":
+        return {}
+    if candidate.match == "semantic":
+        score, measure = candidate.cosine, "cosine similarity of sentence embeddings"
+    else:
+        score, measure = candidate.lexical, "character n-gram similarity"
+    return {"similarity_score": _number(score), "similarity_measure": measure}
+
+
+def _number(value: float) -> str:
+    return f"{min(max(value, 0.0), 1.0):.3f}".rstrip("0").rstrip(".")
+
+
+def _list_value(text: str) -> str:
+    # a list of one value: its separators are escaped
+    return clean(text).replace("\\", "\\\\").replace("|", "\\|")

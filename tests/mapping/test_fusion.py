@@ -1,0 +1,175 @@
+"""The mapping model: probabilities by hand, and what is on disk."""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from deft.errors import InputError
+from deft.mapping.fusion import SHIPPED, MappingModel, reciprocal_rank_fusion
+from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
+
+
+def pool_of(**columns):
+    """A pool with some signals; the others are 0."""
+    count = len(next(iter(columns.values())))
+    features = np.zeros((count, len(FEATURES)))
+    for name, values in columns.items():
+        features[:, FEATURES.index(name)] = values
+    return Pool(np.arange(count), np.arange(count), features)
+
+
+def model_of(weights=None, no_match=None, **options):
+    weights, no_match = weights or {}, no_match or {}
+    return MappingModel(
+        np.array([weights.get(name, 0.0) for name in FEATURES]),
+        np.array([no_match.get(name, 0.0) for name in NO_MATCH_FEATURES]),
+        **options,
+    )
+
+
+def test_probabilities_by_hand():
+    pool = pool_of(cosine=[0.5, 1.0], lexical=[1.0, 0.0])
+    model = model_of({"cosine": 2, "lexical": 3}, {"constant": 1, "cosine": 0.5, "lexical": -1})
+    assert model.scores(pool).tolist() == [4, 2]
+    total = math.exp(4) + math.exp(2) + math.exp(1 + 0.5 - 1)
+    assert model.probabilities(pool) == pytest.approx([math.exp(4) / total, math.exp(2) / total])
+
+
+finite = st.floats(-50, 50)
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(0, 6), st.just(len(FEATURES))), elements=finite),
+    arrays(np.float64, len(FEATURES), elements=finite),
+    arrays(np.float64, len(NO_MATCH_FEATURES), elements=finite),
+)
+def test_with_none_of_these_probabilities_sum_to_one(features, weights, no_match):
+    pool = Pool(np.arange(len(features)), np.arange(len(features)), features)
+    model = MappingModel(weights, no_match)
+    probabilities = model.probabilities(pool)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    scores, none = model.scores(pool), float(pool.no_match @ no_match)
+    parts = np.array([*scores, none])
+    expected = np.exp(parts - parts.max()) / np.exp(parts - parts.max()).sum()
+    np.testing.assert_allclose([*probabilities, 1 - probabilities.sum()], expected, atol=1e-9)
+    assert (np.diff(probabilities[np.argsort(scores)]) >= -1e-15).all()
+
+
+def test_equal_evidence_gives_equal_scores_whatever_the_order_of_sums():
+    features = np.random.default_rng(0).normal(size=(40, len(FEATURES)))
+    weights = np.random.default_rng(1).normal(size=len(FEATURES))
+    model = MappingModel(weights, np.zeros(len(NO_MATCH_FEATURES)))
+    whole = model.scores(Pool(np.arange(40), np.arange(40), features))
+    alone = [model.scores(Pool(np.zeros(1), np.zeros(1), features[[row]]))[0] for row in range(40)]
+    assert whole.tolist() == alone
+
+
+@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.1, 3), st.floats(-3, 3))
+def test_confidence_is_a_curve_that_rises(one, other, slope, intercept):
+    model = model_of(slope=slope, intercept=intercept)
+    low, high = model.confidence(np.array(sorted((one, other))))
+    assert 0 <= low <= high <= 1
+    if 1e-6 < one < 1 - 1e-6:
+        odds = slope * math.log(one / (1 - one)) + intercept
+        assert model.confidence(np.array([one]))[0] == pytest.approx(1 / (1 + math.exp(-odds)))
+
+
+def test_the_plain_curve_changes_nothing():
+    values = np.array([1e-6, 0.2, 0.5, 1 - 1e-6])
+    np.testing.assert_allclose(model_of().confidence(values), values, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_steep_curve_does_not_overflow():
+    assert model_of(slope=1e3).confidence(np.array([0.0, 0.5, 1.0])) == pytest.approx([0, 0.5, 1])
+
+
+def test_reciprocal_rank_fusion_by_hand():
+    pool = pool_of(cosine=[0.9, 0.5, 0.9], lexical=[0.1, 0.2, 0.3])
+    # ranks 1, 3, 1 by cosine and 3, 2, 1 by lexical similarity
+    expected = [1 / 61 + 1 / 63, 1 / 63 + 1 / 62, 1 / 61 + 1 / 61]
+    assert reciprocal_rank_fusion(pool) == pytest.approx(expected)
+    assert reciprocal_rank_fusion(pool, constant=0) == pytest.approx([1 + 1 / 3, 1 / 3 + 1 / 2, 2])
+
+
+def test_a_model_survives_the_disk(tmp_path):
+    generator = np.random.default_rng(3)
+    model = MappingModel(
+        generator.normal(size=len(FEATURES)),
+        generator.normal(size=len(NO_MATCH_FEATURES)),
+        0.7,
+        -0.2,
+        {"a": [1]},
+    )
+    model.save(tmp_path / "m.json")
+    again = MappingModel.read(tmp_path / "m.json")
+    np.testing.assert_allclose(again.weights, model.weights, atol=1e-6)
+    np.testing.assert_allclose(again.no_match, model.no_match, atol=1e-6)
+    assert (again.slope, again.intercept, again.about) == (0.7, -0.2, {"a": [1]})
+    again.save(tmp_path / "n.json")
+    assert (tmp_path / "m.json").read_text() == (tmp_path / "n.json").read_text()
+
+
+def test_signals_are_known_by_name(tmp_path):
+    model = MappingModel(np.arange(len(FEATURES), dtype=float), np.zeros(len(NO_MATCH_FEATURES)))
+    model.save(tmp_path / "m.json")
+    values = json.loads((tmp_path / "m.json").read_text())
+    values["weights"] = dict(reversed(values["weights"].items()))
+    (tmp_path / "m.json").write_text(json.dumps(values))
+    assert MappingModel.read(tmp_path / "m.json").weights.tolist() == list(range(len(FEATURES)))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda values: values["weights"].pop("cosine"),
+        lambda values: values["weights"].update(other=1.0),
+        lambda values: values["no_match"].pop("constant"),
+        lambda values: values.pop("slope"),
+        lambda values: values.update(intercept="much"),
+        lambda values: values.update(weights=[1.0]),
+        lambda values: values["weights"].update(cosine=None),
+        lambda values: values.update(about=3),
+    ],
+)
+def test_a_model_of_another_version_is_refused(tmp_path, change):
+    path = tmp_path / "mapping.json"
+    model_of().save(path)
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    problem = r"mapping\.json: is no mapping model of this version of deft\. Make it anew: `deft fit`"
+    with pytest.raises(InputError, match=problem):
+        MappingModel.read(path)
+
+
+def test_files_that_are_no_model(tmp_path):
+    for content, problem in (
+        ("[]", "is no mapping model"),
+        ("{", "is not valid JSON"),
+        (None, "cannot be read"),
+    ):
+        path = tmp_path / "m.json"
+        path.unlink(missing_ok=True)
+        if content is not None:
+            path.write_text(content)
+        with pytest.raises(InputError, match=problem):
+            MappingModel.read(path)
+
+
+def test_what_is_shipped_prefers_what_is_near():
+    model = MappingModel.read(SHIPPED)
+    near = {"cosine": [0.9, 0.3], "cosine_gap": [0, -0.6], "lexical": [0.9, 0.1], "lexical_gap": [0, -0.8]}
+    scores = model.scores(pool_of(**near, same=[1, 0], exact=[1, 0], overlap=[1, 0], coverage=[1, 0]))
+    assert scores[0] > scores[1]
+    assert model.slope > 0
+    assert np.isfinite([*model.weights, *model.no_match, model.intercept]).all()
+    with pytest.raises(AttributeError):
+        model.slope = 2
+    assert replace(model, slope=2.0).slope == 2
