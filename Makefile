@@ -16,7 +16,7 @@ $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet "$(TORCH)"
-	$(BIN)/pip install --quiet --editable ".[train,spacy,dev]"
+	$(BIN)/pip install --quiet --editable ".[train,spacy,xlsx,dev]"
 	touch $@
 
 repro: env
