@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from deft.config import QuantizeParams, ScoredData
 from deft.corpora.deft2020 import SentencePair, SentenceSet, read_choices, read_grades, read_t1, read_t2
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
-from deft.evaluation.baseline import NgramBaseline, NgramEncoder
+from deft.evaluation.baseline import NgramEncoder
 from deft.evaluation.deft_tasks import (
     GradeModel,
     TextEncoder,
@@ -31,8 +31,9 @@ from deft.evaluation.deft_tasks import (
     score_t2,
     similarities,
 )
-from deft.evaluation.linking import DEPTHS, Miss, evaluate_mapping, first_ranks, hardest_misses, recall_curve
+from deft.evaluation.linking import Miss
 from deft.evaluation.metrics import difference, recall_at_k, spearman_rho
+from deft.evaluation.trial import MappingDetail, MappingTrial
 from deft.mapping.mapper import TermMapper
 from deft.terminology.lexicon import GoldMapping
 
@@ -124,6 +125,7 @@ def score_predictions(
 def run_mapping(
     index: Path,
     gold: Sequence[GoldMapping],
+    detail: MappingDetail | None = None,
     *,
     kind: ScoredData = "unspecified",
     baseline: bool = True,
@@ -131,31 +133,41 @@ def run_mapping(
     seed: int = 13,
     progress: bool = False,
 ) -> MappingRun:
-    """Map the queries of a gold mapping with an index and score the rankings."""
+    """Map the queries of a gold mapping with an index, and score the rankings and their confidence.
+
+    The scores have ``data``, ``channel``, ``systems`` (ours and the baseline), ``calibration``, and where
+    there is something in them ``by``, ``seen``, ``compare`` and ``no_match``: see `MappingTrial`.
+    """
     mapper = TermMapper.open(index)
-    depth = max(DEPTHS)
-    queries = [item.query for item in gold]
-    mappings = mapper.map(queries, k=depth, progress=progress)
-    rankings: dict[str, list[tuple[str, ...]]] = {
-        "deft": [tuple(candidate.cui for candidate in mapping.candidates) for mapping in mappings]
-    }
+    current = [replace(item, cuis=mapper.concepts.follow(item.cuis)) for item in gold]
+    retired = sum(now.cuis != item.cuis for now, item in zip(current, gold, strict=True))
+    if retired:
+        logger.warning("%d queries have retired CUIs in the gold; they were followed.", retired)
+    trial = MappingTrial(mapper, current, detail or MappingDetail(), resamples, seed, progress)
+    rankings = {"deft": trial.rankings}
     if baseline:
-        rankings["ngrams"] = _ngram_rankings(mapper, queries, depth)
-    concepts = mapper.concepts
-    score = partial(evaluate_mapping, gold, known=concepts.cuis, resamples=resamples, seed=seed)
-    in_index = [place for place, item in enumerate(gold) if not item.cuis.isdisjoint(concepts.cuis)]
-    ranks = {name: first_ranks(gold, found)[in_index] for name, found in rankings.items()}
+        rankings["ngrams"] = trial.ngram_rankings()
+    scores = {
+        "data": kind,
+        "channel": trial.detail.channel,
+        "systems": {name: trial.scores(found) for name, found in rankings.items()},
+        "calibration": trial.calibration(),
+    }
+    more = {
+        "by": trial.by(),
+        "seen": trial.seen(),
+        "compare": trial.comparison(),
+        "no_match": trial.no_match(),
+    }
     curve = [
         (k, name, round(recall, 5))
-        for name, found in ranks.items()
-        if len(found)
-        for k, recall in enumerate(recall_curve(found, depth), start=1)
+        for name, found in rankings.items()
+        for k, recall in enumerate(trial.curve(found), start=1)
     ]
-    names = dict(zip(concepts.concepts["cui"], concepts.concepts["name"], strict=True))
     return MappingRun(
-        {"data": kind, "systems": {name: score(found) for name, found in rankings.items()}},
+        scores | {name: part for name, part in more.items() if part},
         pd.DataFrame(curve, columns=["k", "system", "recall"]),
-        hardest_misses(gold, mappings, names),
+        trial.misses(),
     )
 
 
@@ -254,14 +266,6 @@ def _grades(pairs: Sequence[SentencePair], encoder: Encoder, stored: Path) -> di
     logger.warning("no grade model: the grade is five times the cosine. Give the training part to fit one.")
     cosines = similarities(pairs, encoder, ("cosine",))[:, 0]
     return {pair.id: float(np.clip(5 * cosine, 0, 5)) for pair, cosine in zip(pairs, cosines, strict=True)}
-
-
-def _ngram_rankings(mapper: TermMapper, queries: Sequence[str], depth: int) -> list[tuple[str, ...]]:
-    concepts = mapper.concepts
-    cuis = concepts.concepts["cui"].to_numpy()[concepts.atoms["concept"]]
-    carried = pd.Series(cuis).groupby(concepts.atoms["string"].to_numpy()).agg(set)
-    baseline = NgramBaseline.fit(concepts.strings["string"].to_list(), carried.to_list())
-    return baseline.rank(queries, depth)
 
 
 def _synonym_ranks(items: QualityItems, encoder: TextEncoder) -> np.ndarray:

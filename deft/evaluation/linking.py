@@ -1,4 +1,4 @@
-"""Scores of a mapping of terms to concepts, and the terms that it gets most wrong.
+"""Scores of a mapping of terms to concepts, as a whole and in parts, and the terms that it gets most wrong.
 
 What is scored is a list of ranked CUIs for each query, wherever it comes from: the mapper and the baseline
 are scored alike.
@@ -7,9 +7,11 @@ are scored alike.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +19,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deft.errors import InputError
-from deft.evaluation.metrics import bootstrap, mean_reciprocal_rank, recall_at_k
+from deft.evaluation.metrics import (
+    Statistic,
+    bootstrap,
+    difference,
+    mcnemar,
+    mean_reciprocal_rank,
+    recall_at_k,
+)
 from deft.files import atomic_write
 from deft.terminology.lexicon import GoldMapping
+from deft.text import normalize
 
 if TYPE_CHECKING:
-    from deft.mapping.mapper import Mapping as TermMapping
+    from deft.mapping.results import Mapping as TermMapping
 
-DEPTHS = (1, 5, 10, 64)
+DEPTHS = (1, 5, 8, 10, 64)
+PART_DEPTHS = (1, 8)  # of parts of the queries, and of systems that are compared
+
+_MOST_PARTS = 50
+_TEXTS = ("query", "gold", "gold_names", "predicted", "predicted_name", "matched", "match")
+_NUMBERS = ("confidence", "cosine", "lexical")
+_COLUMNS = (*_TEXTS, *_NUMBERS, "rank")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,23 +53,35 @@ class Miss:
         The term that was mapped.
     gold, gold_names
         CUIs that are right and their names, joined by ``;``.
-    predicted, predicted_name, matched
-        CUI and name of the first candidate, and its string that is closest to the query; empty if there is
-        none.
-    cosine
-        Of the query and the matched string; None if there is no candidate.
+    predicted, predicted_name, matched, match
+        CUI and name of the first candidate, its string that is closest to the query and how that matched;
+        empty if there is none.
+    confidence, cosine, lexical
+        Of the first candidate; None if there is none.
     rank
         Of the first right CUI; None if it is not among the candidates.
+    row
+        The other columns of the gold file.
     """
 
     query: str
     gold: str
     gold_names: str
-    predicted: str
-    predicted_name: str
-    matched: str
-    cosine: float | None
-    rank: int | None
+    predicted: str = ""
+    predicted_name: str = ""
+    matched: str = ""
+    match: str = ""
+    confidence: float | None = None
+    cosine: float | None = None
+    lexical: float | None = None
+    rank: int | None = None
+    row: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+def answerable(gold: Sequence[GoldMapping], known: Collection[str]) -> NDArray[np.bool_]:
+    """Tell of each query whether one of its right CUIs is among those of the index."""
+    found = frozenset(known)
+    return np.array([not item.cuis.isdisjoint(found) for item in gold], dtype=bool)
 
 
 def first_ranks(gold: Sequence[GoldMapping], rankings: Sequence[Sequence[str]]) -> NDArray[np.intp]:
@@ -118,10 +146,127 @@ def evaluate_mapping(
         raise InputError("there is no query to score.")
     scores = score(ranks)
     if known is not None:
-        known = frozenset(known)
-        answerable = np.array([not item.cuis.isdisjoint(known) for item in gold])
-        scores["in_index"] = score(ranks[answerable])
+        scores["in_index"] = score(ranks[answerable(gold, known)])
     return scores
+
+
+def column_of(gold: Sequence[GoldMapping], column: str) -> list[str]:
+    """Return a column of the gold file, a value a query.
+
+    Raises
+    ------
+    InputError
+        There is none of that name beside the queries and CUIs.
+    """
+    try:
+        return [item.row[column] for item in gold]
+    except KeyError as error:
+        others = dict.fromkeys(name for item in gold for name in item.row)
+        raise InputError(
+            f"the gold has no column {column!r} beside the queries and CUIs.",
+            remedy=f"It has {', '.join(others) or 'none'}.",
+        ) from error
+
+
+def seen_or_not(gold: Sequence[GoldMapping], mentions: Iterable[str]) -> list[str]:
+    """Return ``seen`` for each query whose normalised form is among those of `mentions`, else ``unseen``."""
+    known = {normalize(mention) for mention in mentions}
+    return ["seen" if normalize(item.query) in known else "unseen" for item in gold]
+
+
+def evaluate_parts(
+    gold: Sequence[GoldMapping],
+    rankings: Sequence[Sequence[str]],
+    labels: Sequence[str],
+    *,
+    known: Collection[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 13,
+) -> dict[str, dict[str, Any]]:
+    """Score the queries of each label apart, as `evaluate_mapping` does, with recall@1 and 8.
+
+    Parameters
+    ----------
+    labels
+        One a query, such as its semantic group; see `column_of` and `seen_or_not`.
+
+    Returns
+    -------
+    dict
+        Scores by label, the commonest label first.
+
+    Raises
+    ------
+    InputError
+        There are more than fifty labels, or their number is not that of the queries.
+    """
+    if len(labels) != len(gold):
+        raise InputError(f"{len(gold)} queries but {len(labels)} labels.")
+    names = Counter(sorted(labels))
+    if len(names) > _MOST_PARTS:
+        raise InputError(
+            f"{len(names):,} different values are too many to be scored apart (at most {_MOST_PARTS}).",
+            remedy="Name a column with few values, such as the semantic group.",
+        )
+    scores = {}
+    for name, _ in names.most_common():
+        rows = [place for place, label in enumerate(labels) if label == name]
+        scores[name] = evaluate_mapping(
+            [gold[row] for row in rows],
+            [rankings[row] for row in rows],
+            known=known,
+            depths=PART_DEPTHS,
+            resamples=resamples,
+            seed=seed,
+        )
+    return scores
+
+
+def compare_systems(
+    ranks: Mapping[str, NDArray[np.intp]], *, resamples: int = 1000, seed: int = 13
+) -> dict[str, Any]:
+    """Compare systems on the same queries, every two of them.
+
+    Parameters
+    ----------
+    ranks
+        For each system, the rank of the first right CUI of each query, 0 where there is none.
+    resamples
+        Bootstrap resamples behind each interval; both systems see the same resampled queries.
+    seed
+        Seed of the bootstrap.
+
+    Returns
+    -------
+    dict
+        ``n``; ``systems``, the scores of each; ``pairs``, a list with, for each two systems, ``before``,
+        ``after``, the interval of after less before for ``recall_at_1``, ``recall_at_8`` and ``mrr``, and
+        under ``mcnemar`` the exact test of recall@1: ``only_before``, ``only_after`` and ``p_value``. Without
+        queries, ``n`` alone.
+
+    Raises
+    ------
+    InputError
+        The systems answer different numbers of queries.
+    """
+    counts = {len(found) for found in ranks.values()}
+    if len(counts) > 1:
+        raise InputError("systems are compared on the same queries, but these answer different numbers.")
+    if counts <= {0}:
+        return {"n": 0}
+    pairs = []
+    for before, after in combinations(ranks, 2):
+        changes = {
+            name: difference(
+                statistic, (ranks[before],), (ranks[after],), resamples=resamples, seed=seed
+            ).to_dict()
+            for name, statistic in _statistics(PART_DEPTHS).items()
+        }
+        test = mcnemar(ranks[before] == 1, ranks[after] == 1)._asdict()
+        pairs.append({"before": before, "after": after, **changes, "mcnemar": test})
+    score = partial(_score, depths=PART_DEPTHS, resamples=resamples, seed=seed)
+    systems = {name: score(found) for name, found in ranks.items()}
+    return {"n": counts.pop(), "systems": systems, "pairs": pairs}
 
 
 def recall_curve(ranks: NDArray[np.intp], depth: int = max(DEPTHS)) -> list[float]:
@@ -163,11 +308,18 @@ def hardest_misses(
 
 
 def write_misses(path: Path, misses: Iterable[Miss]) -> None:
-    """Write misses as CSV with a header; what is not known is empty."""
+    """Write misses as CSV with a header; what is not known is empty.
+
+    The columns of the gold file come last, as ``row.NAME`` where their name is taken.
+    """
+    rows = [asdict(miss) for miss in misses]
+    others = dict.fromkeys(name for row in rows for name in row["row"])
     with atomic_write(path) as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Miss)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(miss) for miss in misses)
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow([*_COLUMNS, *(f"row.{name}" if name in _COLUMNS else name for name in others)])
+        for row in rows:
+            own = (row["row"].get(name, "") for name in others)
+            writer.writerow([*(row[name] for name in _COLUMNS), *own])
 
 
 def read_misses(path: Path) -> list[Miss]:
@@ -180,45 +332,61 @@ def read_misses(path: Path) -> list[Miss]:
     """
     try:
         with Path(path).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream))
+            rows = list(csv.DictReader(stream, strict=True))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}.", path=path) from error
     try:
         return [_parse(row) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"is not a table of misses ({error}).", path=path) from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        remedy = "Write it again with `deft evaluate mapping --errors`."
+        raise InputError(f"is not a table of misses ({error}).", path=path, remedy=remedy) from error
 
 
 def _score(ranks: NDArray[np.intp], *, depths: Sequence[int], resamples: int, seed: int) -> dict[str, Any]:
     if not len(ranks):
         return {"n": 0}
     interval = partial(bootstrap, resamples=resamples, seed=seed)
-    recall = {f"recall_at_{k}": interval(partial(recall_at_k, k=k), ranks).to_dict() for k in depths}
-    return {**recall, "mrr": interval(mean_reciprocal_rank, ranks).to_dict(), "n": len(ranks)}
+    scores = {name: interval(statistic, ranks).to_dict() for name, statistic in _statistics(depths).items()}
+    return {**scores, "n": len(ranks)}
+
+
+def _statistics(depths: Sequence[int]) -> dict[str, Statistic]:
+    recall: dict[str, Statistic] = {f"recall_at_{k}": partial(recall_at_k, k=k) for k in depths}
+    return recall | {"mrr": mean_reciprocal_rank}
 
 
 def _miss(item: GoldMapping, mapping: TermMapping, names: Mapping[str, str], rank: int) -> Miss:
     right = sorted(cui for cui in item.cuis if cui in names)
-    first = mapping.candidates[0] if mapping.candidates else None
-    return Miss(
+    miss = Miss(
         query=item.query,
         gold="; ".join(right),
         gold_names="; ".join(names[cui] for cui in right),
-        predicted=first.cui if first else "",
-        predicted_name=first.name if first else "",
-        matched=first.matched if first else "",
-        cosine=round(float(first.cosine), 4) if first else None,
         rank=rank or None,
+        row=item.row,
+    )
+    if not mapping.candidates:
+        return miss
+    first = mapping.candidates[0]
+    return replace(
+        miss,
+        predicted=first.cui,
+        predicted_name=first.name,
+        matched=first.matched,
+        match=first.match,
+        confidence=round(float(first.confidence), 4),
+        cosine=round(float(first.cosine), 4),
+        lexical=round(float(first.lexical), 4),
     )
 
 
 def _hardness(miss: Miss) -> tuple[float, float, str]:
     rank = float("inf") if miss.rank is None else miss.rank
-    return -rank, -(miss.cosine or 0.0), miss.query
+    return -rank, -(miss.confidence or 0.0), miss.query
 
 
 def _parse(row: dict[str, str]) -> Miss:
-    values: dict[str, Any] = {field.name: row[field.name] for field in fields(Miss)}
-    values["cosine"] = float(values["cosine"]) if values["cosine"] else None
-    values["rank"] = int(values["rank"]) if values["rank"] else None
-    return Miss(**values)
+    texts: dict[str, Any] = {name: row[name] for name in _TEXTS}
+    numbers: dict[str, Any] = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
+    rank = int(row["rank"]) if row["rank"] else None
+    others = {name.removeprefix("row."): value for name, value in row.items() if name not in _COLUMNS}
+    return Miss(**texts, **numbers, rank=rank, row=others)

@@ -35,6 +35,14 @@ class Interval:
         return asdict(self)
 
 
+class McNemar(NamedTuple):
+    """How often each of two systems alone was right, and the probability of so uneven a split by chance."""
+
+    only_before: int
+    only_after: int
+    p_value: float
+
+
 class Correlation(NamedTuple):
     """A correlation coefficient and the probability of one as far from 0 if there were no relation."""
 
@@ -130,6 +138,84 @@ def mean_average_precision(ranks: ArrayLike) -> Array:
     return mean_reciprocal_rank(ranks)
 
 
+def brier_score(confidence: ArrayLike, correct: ArrayLike) -> Array:
+    """Return the mean squared distance of confidence and outcome (Brier 1950): 0 is best, shape (..., n).
+
+    Raises
+    ------
+    InputError
+        The shapes differ, there is no item, or a confidence is no number from 0 to 1.
+    """
+    outcome, given = _outcomes(confidence, correct)
+    return _mean((given - outcome) ** 2)
+
+
+def expected_calibration_error(confidence: ArrayLike, correct: ArrayLike, bins: int = 10) -> Array:
+    """Return the mean distance of confidence and accuracy over bins of equal width, shape (..., n) to (...).
+
+    It is the sum over bins of ``n_b / n * |accuracy_b - confidence_b|``, bin ``b`` holding the confidences in
+    ``(b / bins, (b + 1) / bins]`` (Naeini et al. 2015, "Obtaining well calibrated probabilities using
+    Bayesian binning"; Guo et al. 2017, "On calibration of modern neural networks").
+
+    Raises
+    ------
+    InputError
+        The shapes differ, there is no item, or a confidence is no number from 0 to 1.
+    """
+    outcome, given = _outcomes(confidence, correct)
+    excess, place = outcome - given, bin_numbers(given, bins)
+    sums = (np.abs(np.sum(excess, axis=-1, where=place == number)) for number in range(bins))
+    return np.asarray(sum(sums) / given.shape[-1])
+
+
+def bin_numbers(confidence: ArrayLike, bins: int) -> NDArray[np.intp]:
+    """Return the number of the bin of equal width, from 0, that each value from 0 to 1 falls into.
+
+    A value on an edge belongs to the bin below it, 0 to the first.
+    """
+    # 0.7 times 10 is a little more than 7: rounding keeps edges where they are written
+    upper = np.ceil(np.round(np.asarray(confidence, dtype=np.float64) * bins, 9))
+    return np.asarray(np.maximum(upper - 1, 0), dtype=np.intp)
+
+
+def auroc(scores: ArrayLike, positives: ArrayLike) -> Array:
+    """Return the area under the ROC curve: the chance that a positive scores above a negative, ties half.
+
+    It is the Mann-Whitney statistic over the number of pairs (Hanley and McNeil 1982). Items of one class
+    alone cannot be told apart: 0.5. Shape (..., n) to (...).
+
+    Parameters
+    ----------
+    scores
+        Higher for what is held to be positive.
+    positives
+        What is positive.
+    """
+    truth, given = _columns(positives, scores)
+    positive = np.sum(truth > 0, axis=-1)
+    pairs = positive * (truth.shape[-1] - positive)
+    ranks = np.sum(stats.rankdata(given, axis=-1), axis=-1, where=truth > 0)
+    above = ranks - positive * (positive + 1) / 2
+    return np.asarray(np.divide(above, pairs, out=np.full(np.shape(pairs), 0.5), where=pairs > 0))
+
+
+def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
+    """Compare two systems that were right or wrong on the same items, by McNemar's exact two-sided test.
+
+    Of the items that one system alone got right, each is as likely to be the one's or the other's if the two
+    are equally good (McNemar 1947). Where they agree on every item, the p-value is 1.
+
+    Raises
+    ------
+    InputError
+        The columns differ in length, or there is no item.
+    """
+    left, right = (column > 0 for column in _columns(before, after))
+    lost, gained = int(np.sum(left & ~right)), int(np.sum(right & ~left))
+    p_value = float(stats.binomtest(gained, lost + gained).pvalue) if lost + gained else 1.0
+    return McNemar(lost, gained, p_value)
+
+
 def bootstrap(
     statistic: Statistic,
     *columns: ArrayLike,
@@ -217,6 +303,13 @@ def _columns(gold: ArrayLike, predicted: ArrayLike) -> tuple[Array, Array]:
     if not (np.isfinite(true).all() and np.isfinite(given).all()):
         raise InputError("a value to score is not a finite number.")
     return true, given
+
+
+def _outcomes(confidence: ArrayLike, correct: ArrayLike) -> tuple[Array, Array]:
+    outcome, given = _columns(correct, confidence)
+    if given.min() < 0 or given.max() > 1:
+        raise InputError("a confidence lies outside 0 to 1.")
+    return outcome, given
 
 
 def _mean(values: NDArray[Any]) -> Array:

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from deft import __version__
 from deft.config import DataKind
 from deft.errors import InputError
+from deft.evaluation.calibration import Bin, Point
 from deft.evaluation.leaderboard import KINDS, Row, read_leaderboard
 from deft.evaluation.linking import read_misses
 from deft.files import atomic_write, read_json
@@ -34,6 +35,9 @@ _TASKS = {"t1": "Task 1", "t2": "Task 2"}
 _SYSTEMS = {
     "deft": "deft",
     "ngrams": "Character n-grams",
+    "fused": "Fused",
+    "dense": "Dense",
+    "lexical": "Lexical",
     "fp32": "fp32",
     "onnxruntime": "int8, onnxruntime",
     "inc": "int8, Neural Compressor",
@@ -43,6 +47,12 @@ _DATA = {
     "stand-in": "a stand-in for the DEFT 2020 files",
     "sample": "the sample in the repository",
     "unspecified": "data of an unspecified kind",
+}
+
+_PARTS = {"in_index": "concept in the index", "all": "all queries"}
+_NO_MATCH = {
+    "removed": "right concepts of half the queries taken out of the index",
+    "absent": "gold concepts that are not in the index",
 }
 
 T = TypeVar("T")
@@ -58,7 +68,7 @@ class ReportInputs:
         ``{"data": kind, "systems": {name: scores}}`` with the scores of `score_t1` and `score_t2`, our system
         first.
     mapping
-        The same with the scores of `evaluate_mapping`.
+        The same with the scores of `evaluate_mapping`, and what else `run_mapping` measures.
     errors
         CSV of `write_misses`.
     quantization
@@ -133,6 +143,85 @@ class _Table:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """Scores of one system, or of one part of the queries; none where no query is left."""
+
+    name: str
+    n: int
+    scores: tuple[Mapping[str, float], ...]
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """A table with a row a part and a column a metric."""
+
+    title: str
+    metrics: tuple[str, ...]
+    rows: tuple[_Part, ...]
+
+    @classmethod
+    def of(cls, title: str, parts: Mapping[str, Mapping[str, Any]]) -> _Parts:
+        """Take the scores of what is in the index, where they are apart."""
+        chosen = {name: scores.get("in_index", scores) for name, scores in parts.items()}
+        metrics = dict.fromkeys(name for scores in chosen.values() for name in scores if name != "n")
+        rows = (
+            _Part(name, scores["n"], tuple(scores[metric] for metric in metrics if scores["n"]))
+            for name, scores in chosen.items()
+        )
+        return cls(title, tuple(metrics), tuple(rows))
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two systems on the same queries: the changes of their metrics, and the test of recall@1."""
+
+    before: str
+    after: str
+    changes: tuple[Mapping[str, float], ...]
+    only_before: int
+    only_after: int
+    significance: str
+
+
+@dataclass(frozen=True)
+class _Comparison:
+    """Systems on the same queries."""
+
+    n: int
+    table: _Parts
+    pairs: tuple[_Pair, ...]
+
+
+@dataclass(frozen=True)
+class _Trust:
+    """How confidence compares with what was right."""
+
+    title: str
+    n: int
+    ece: Mapping[str, float]
+    brier: Mapping[str, float]
+    bins: tuple[Bin, ...]
+    curve: tuple[Point, ...]
+    thresholds: tuple[tuple[str, Point | None], ...]
+
+    @property
+    def path(self) -> str:
+        """The curve of precision over coverage, in the units of the drawing."""
+        points = (f"{_across(point.coverage)},{_up(point.precision)}" for point in self.curve)
+        return " ".join(points)
+
+
+@dataclass(frozen=True)
+class _NoMatch:
+    """How well a low confidence tells that no concept fits."""
+
+    title: str
+    n: int
+    nil: int
+    auroc: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class _Scores:
     """What one metrics file holds."""
 
@@ -199,18 +288,21 @@ def render(inputs: ReportInputs) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
+        "across": _across,
         "along": _along,
         "amount": _amount,
         "label": _label,
         "score": _score,
         "signed": _signed,
         "system": _system,
+        "up": _up,
     }
     return environment.get_template("report.html.j2").render(_content(inputs))
 
 
 def _content(inputs: ReportInputs) -> dict[str, Any]:
     t1, t2, mapping = (_load(path, _read_scores) for path in (inputs.t1, inputs.t2, inputs.mapping))
+    trust = _load(inputs.mapping, _read_trust) or []
     known = [scores for scores in (t1, t2, mapping) if scores]
     return {
         "version": __version__,
@@ -221,6 +313,11 @@ def _content(inputs: ReportInputs) -> dict[str, Any]:
         "t2": t2,
         "mapping": mapping,
         "plots": [_plot(table) for table in mapping.tables if table.recall] if mapping else [],
+        "parts": _load(inputs.mapping, _read_parts) or [],
+        "comparison": _load(inputs.mapping, _read_comparison),
+        "trust": trust,
+        "trust_labels": _spread([_up(part.curve[-1].precision) for part in trust]),
+        "no_match": _load(inputs.mapping, _read_no_match) or [],
         "quantization": _load(inputs.quantization, _read_quantization),
         "speed": _load(inputs.speed, _read_speed),
         "leaderboard": _load(inputs.leaderboard, _read_standings),
@@ -252,6 +349,62 @@ def _read_scores(path: Path) -> _Scores:
         tables.append(_Table.of("Queries with a right concept in the index", restricted))
     ours = next(iter(systems.values()))
     return _Scores(document["data"], tuple(tables), _significance(ours.get("p_value")))
+
+
+def _read_parts(path: Path) -> list[_Parts]:
+    document = read_json(path)
+    tables = [_Parts.of(f"By {column}", values) for column, values in document.get("by", {}).items()]
+    if "seen" in document:
+        tables.append(_Parts.of("Mentions that training saw or not", document["seen"]))
+    return tables
+
+
+def _read_comparison(path: Path) -> _Comparison | None:
+    compared = read_json(path).get("compare")
+    if not compared or not compared["n"]:
+        return None
+    table = _Parts.of("Systems on the same queries", compared["systems"])
+    pairs = (
+        _Pair(
+            pair["before"],
+            pair["after"],
+            tuple(pair[metric] for metric in table.metrics),
+            pair["mcnemar"]["only_before"],
+            pair["mcnemar"]["only_after"],
+            _significance(pair["mcnemar"]["p_value"]),
+        )
+        for pair in compared["pairs"]
+    )
+    return _Comparison(compared["n"], table, tuple(pairs))
+
+
+def _read_trust(path: Path) -> list[_Trust]:
+    """Return the calibration of each part of the queries, the first to be drawn; equal parts once."""
+    found = read_json(path).get("calibration", {})
+    parts = {name: found[name] for name in _PARTS if name in found}
+    if len(parts) > 1 and parts["all"]["n"] == parts["in_index"]["n"]:
+        del parts["in_index"]
+    return [
+        _Trust(
+            _PARTS[name],
+            part["n"],
+            part["ece"],
+            part["brier"],
+            tuple(Bin(**each) for each in part["bins"]),
+            tuple(Point(**point) for point in part["curve"]),
+            tuple((least, point and Point(**point)) for least, point in part["at_precision"].items()),
+        )
+        for name, part in parts.items()
+    ]
+
+
+def _read_no_match(path: Path) -> list[_NoMatch]:
+    found = read_json(path).get("no_match", {})
+    return [
+        _NoMatch(title, found[name]["n"], found[name]["nil"], found[name]["auroc"])
+        for name, title in _NO_MATCH.items()
+        if name in found
+    ]
 
 
 def _read_quantization(path: Path) -> dict[str, Any]:
@@ -322,7 +475,7 @@ def _standing(row: Row) -> tuple[int, float]:
     return KINDS.index(row.data), -best
 
 
-# The plot of recall@k: a drawing of 360 by 220 units, k on a logarithmic scale.
+# The plots are drawings of 360 by 220 units; that of recall@k has k on a logarithmic scale.
 _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 262.0, 12.0, 190.0
 _LABEL_GAP = 25.0
 
@@ -334,14 +487,11 @@ def _plot(table: _Table) -> _Plot:
     def x(k: int) -> float:
         return _LEFT + (_RIGHT - _LEFT) * (log(k) / log(deepest) if deepest > 1 else 0.5)
 
-    def y(value: float) -> float:
-        return _BOTTOM - (_BOTTOM - _TOP) * value
-
     def point(k: int, score: Mapping[str, float]) -> tuple[float, float, float, float]:
-        return x(k), y(score["value"]), y(score["low"]), y(score["high"])
+        return x(k), _up(score["value"]), _up(score["low"]), _up(score["high"])
 
     last = [score["value"] for score in recall[deepest].scores]
-    places = _spread([y(value) for value in last])
+    places = _spread([_up(value) for value in last])
     curves = tuple(
         _Curve(
             system,
@@ -351,8 +501,18 @@ def _plot(table: _Table) -> _Plot:
         )
         for position, system in enumerate(table.systems)
     )
-    ticks = tuple((y(value / 4), value / 4) for value in range(5))
+    ticks = tuple((_up(value / 4), value / 4) for value in range(5))
     return _Plot(table.title, table.n, curves, tuple((x(k), k) for k in recall), ticks)
+
+
+def _across(value: float) -> float:
+    """Return how far right a value from 0 to 1 stands in a plot."""
+    return round(_LEFT + (_RIGHT - _LEFT) * value, 1)
+
+
+def _up(value: float) -> float:
+    """Return how far down a value from 0 to 1 stands in a plot."""
+    return round(_BOTTOM - (_BOTTOM - _TOP) * value, 1)
 
 
 def _spread(heights: list[float]) -> list[float]:
@@ -371,7 +531,7 @@ def _label(metric: str) -> str:
 
 
 def _system(name: str) -> str:
-    return _SYSTEMS.get(name, name)
+    return _SYSTEMS.get(name, name or "(empty)")
 
 
 def _significance(p_value: float | None) -> str:

@@ -5,11 +5,13 @@ import logging
 import pandas as pd
 import pytest
 from demo import FakeEncoder, write_bundle
+from stub import StubMapper
 
 from deft.config import QuantizeParams
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_choices, write_grades, write_t1, write_t2
 from deft.encoder.runtime import Encoder
 from deft.errors import GateError, InputError
+from deft.evaluation import experiment
 from deft.evaluation.experiment import (
     QualityItems,
     compare_precisions,
@@ -20,6 +22,7 @@ from deft.evaluation.experiment import (
     score_predictions,
 )
 from deft.evaluation.tables import score_table
+from deft.evaluation.trial import MappingDetail
 from deft.terminology.lexicon import GoldMapping
 
 PAIRS = [
@@ -129,6 +132,57 @@ def test_mapping_without_a_baseline_and_without_an_answer(built):
     assert run.scores["systems"]["deft"]["in_index"] == {"n": 0}
     assert run.curve.empty
     assert "0 of them" in score_table(run.scores)
+
+
+def test_mapping_by_one_channel(built):
+    gold = [GoldMapping("crise cardiaque", frozenset({"C0000003"})), GoldMapping("rhume", frozenset({"C1"}))]
+    for channel in ("fused", "dense", "lexical"):
+        run = run_mapping(built, gold, MappingDetail(channel=channel), baseline=False, resamples=100)
+        assert run.scores["channel"] == channel
+        assert run.scores["systems"]["deft"]["in_index"]["recall_at_1"]["value"] == 1
+
+
+def test_mapping_in_detail(monkeypatch, tmp_path):
+    mapper = StubMapper(
+        {
+            "toux": {"C1": 0.9, "C2": 0.1},
+            "rhume": {"C1": 0.6, "C2": 0.3},
+            "jambe": {"C3": 0.8},
+            "autre": {"C1": 0.2},
+            ("dense", "rhume"): {"C2": 0.7},
+        }
+    )
+    monkeypatch.setattr(experiment.TermMapper, "open", lambda path: mapper)
+    gold = [
+        GoldMapping("toux", frozenset({"C1"}), {"group": "DISO"}),
+        GoldMapping("rhume", frozenset({"C2"}), {"group": "DISO"}),
+        GoldMapping("jambe", frozenset({"C3"}), {"group": "ANAT"}),
+        GoldMapping("autre", frozenset({"C8"}), {"group": ""}),
+    ]
+    detail = MappingDetail(
+        by=("group",), seen=["toux"], compare=("dense",), against=tmp_path / "other", no_match=True
+    )
+    run = run_mapping(tmp_path, gold, detail, resamples=50)
+    assert list(run.scores) == [
+        "data",
+        "channel",
+        "systems",
+        "calibration",
+        "by",
+        "seen",
+        "compare",
+        "no_match",
+    ]
+    assert run.scores == run_mapping(tmp_path, gold, detail, resamples=50).scores
+    table = score_table(run.scores)
+    lines = [line.split() for line in table.splitlines()]
+    assert ["by", "group", "n", "recall_at_1", "recall_at_8", "mrr"] in lines
+    assert ["(empty)", "0"] in lines
+    assert "fused less dense" in table
+    assert "first alone right: fused 0, dense 1; McNemar p = 1" in table
+    assert "confidence, in the index: calibration error 0.3000" in table
+    assert "no match, concept taken out of the index: area under the ROC curve" in table
+    assert [(miss.query, miss.row) for miss in run.misses] == [("rhume", {"group": "DISO"})]
 
 
 @pytest.fixture

@@ -7,14 +7,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from sklearn.metrics import brier_score_loss, roc_auc_score
 
 from deft.errors import InputError
 from deft.evaluation.metrics import (
     Interval,
     accuracy,
+    auroc,
+    bin_numbers,
     bootstrap,
+    brier_score,
     difference,
     edrm,
+    expected_calibration_error,
+    mcnemar,
     mean_average_precision,
     mean_reciprocal_rank,
     recall_at_k,
@@ -24,6 +30,7 @@ from deft.evaluation.metrics import (
 
 GRADES = st.floats(0, 5, allow_nan=False)
 PAIRS = st.lists(st.tuples(GRADES, st.floats(-10, 10, allow_nan=False)), min_size=1, max_size=30)
+CONFIDENCES = st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30)
 RANKS = st.lists(st.integers(0, 100), min_size=1, max_size=30)
 
 
@@ -118,8 +125,77 @@ def test_rank_metrics_refuse_what_is_no_rank():
         recall_at_k([], 1)
 
 
+def test_brier_score_by_hand():
+    # (0.2² + 0.3² + 0.9²) / 3.
+    assert brier_score([0.8, 0.3, 0.9], [1, 0, 0]) == pytest.approx((0.04 + 0.09 + 0.81) / 3)
+
+
+@given(CONFIDENCES)
+def test_brier_score_agrees_with_scikit_learn(rows):
+    confidence, correct = columns(rows)
+    assert brier_score(confidence, correct) == pytest.approx(
+        brier_score_loss(correct, confidence, pos_label=1)
+    )
+
+
+def test_calibration_error_by_hand():
+    # Three answers about 0.85 of which one is right, two about 0.25 of which one is:
+    # 3/5 * |1/3 - 0.85| + 2/5 * |1/2 - 0.25|.
+    confidence, correct = [0.82, 0.85, 0.88, 0.21, 0.29], [1, 0, 0, 0, 1]
+    expected = 3 / 5 * (0.85 - 1 / 3) + 2 / 5 * (0.5 - 0.25)
+    assert expected_calibration_error(confidence, correct) == pytest.approx(expected)
+    # In one bin, over- and underconfidence would make up for each other: mean 0.61 against 2 of 5.
+    assert expected_calibration_error(confidence, correct, bins=1) == pytest.approx(0.61 - 0.4)
+
+
+@given(CONFIDENCES)
+def test_calibration_error_is_bounded_and_0_for_what_is_certain(rows):
+    confidence, correct = columns(rows)
+    error = float(expected_calibration_error(confidence, correct))
+    assert abs(confidence.mean() - correct.mean()) - 1e-9 <= error <= 1
+    assert expected_calibration_error(confidence[::-1], correct[::-1]) == pytest.approx(error)
+    assert expected_calibration_error(correct, correct) == 0
+    assert expected_calibration_error(1 - correct, correct) == 1
+
+
+def test_bins_hold_their_upper_edge():
+    assert bin_numbers([0, 0.05, 0.1, 0.1001, 0.3, 0.7, 0.95, 1], 10).tolist() == [0, 0, 0, 1, 2, 6, 9, 9]
+
+
+@pytest.mark.parametrize("metric", [brier_score, expected_calibration_error])
+@pytest.mark.parametrize("confidence", [1.1, -0.1, float("nan")])
+def test_a_confidence_is_a_probability(metric, confidence):
+    with pytest.raises(InputError):
+        metric([0.5, confidence], [1, 0])
+
+
+def test_auroc_by_hand():
+    # Positives 0.9 and 0.4 against 0.4 and 0.1: above, above; a tie, above. 3.5 of 4 pairs.
+    assert auroc([0.9, 0.4, 0.4, 0.1], [1, 1, 0, 0]) == pytest.approx(3.5 / 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.booleans()), min_size=1, max_size=30))
+def test_auroc_agrees_with_scikit_learn(rows):
+    scores, positives = columns(rows)
+    area = float(auroc(scores, positives))
+    if len(set(positives)) == 1:
+        assert area == 0.5
+    else:
+        assert area == pytest.approx(roc_auc_score(positives, scores))
+        assert auroc(-scores, positives) == pytest.approx(1 - area)
+
+
+def test_mcnemar_by_hand():
+    # One system alone is right on 1 item, the other on 5: 2 * (C(6,0) + C(6,1)) / 2**6.
+    before = [1, 1, 0, 1, 0, 0, 0, 0, 0]
+    after = [1, 1, 0, 0, 1, 1, 1, 1, 1]
+    assert mcnemar(before, after) == (1, 5, pytest.approx(2 * 7 / 64))
+    assert mcnemar(after, before) == (5, 1, pytest.approx(2 * 7 / 64))
+    assert mcnemar(before, before) == (0, 0, 1)
+
+
 def test_metrics_refuse_columns_of_two_lengths():
-    for metric in (edrm, spearman_rho, accuracy):
+    for metric in (edrm, spearman_rho, accuracy, brier_score, expected_calibration_error, auroc, mcnemar):
         with pytest.raises(InputError, match="differ"):
             metric([1, 2], [1, 2, 3])
 
@@ -131,6 +207,13 @@ def test_metrics_score_many_resamples_at_once():
         together = metric(gold, predicted)
         assert together.shape == (7,)
         assert together == pytest.approx([float(metric(*row)) for row in zip(gold, predicted, strict=True)])
+    correct = gold > 3
+    for metric in (brier_score, expected_calibration_error, auroc):
+        together = metric(predicted / 5, correct)
+        assert together.shape == (7,)
+        assert together == pytest.approx(
+            [float(metric(*row)) for row in zip(predicted / 5, correct, strict=True)]
+        )
 
 
 def test_bootstrap_of_a_mean_agrees_with_its_standard_error():

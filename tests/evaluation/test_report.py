@@ -4,13 +4,15 @@ import re
 from html.parser import HTMLParser
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from deft.errors import InputError
+from deft.evaluation.calibration import Calibration, NilScore
 from deft.evaluation.leaderboard import Row, update_leaderboard, write_leaderboard
-from deft.evaluation.linking import Miss, write_misses
+from deft.evaluation.linking import Miss, compare_systems, write_misses
 from deft.evaluation.report import ReportInputs, build_report, render
-from deft.files import write_json
+from deft.files import read_json, write_json
 
 VOID = {"meta", "br", "line", "circle", "polyline"}
 
@@ -89,7 +91,7 @@ def folder(tmp_path):
     write_json(tmp_path / "mapping.json", {"data": "sample", "systems": systems})
     write_misses(
         tmp_path / "errors.csv",
-        [Miss('<b>toux</b> & "fièvre"', "C1", "toux", "C2", "rhume", "RHUME", 0.91, None)],
+        [Miss('<b>toux</b> & "fièvre"', "C1", "toux", "C2", "rhume", "RHUME", "exact", 0.91, 0.8)],
     )
     change = {"fp32": 0.8, "int8": 0.795, "difference": {"value": -0.005, "low": -0.01, "high": 0.001}}
     engines = {
@@ -234,3 +236,83 @@ def test_build_report_writes_the_page_and_repeats_itself(folder):
     build_report(ReportInputs.in_folder(folder), out)
     assert out.read_bytes() == first
     assert b"<!DOCTYPE html>" in first[:20]
+
+
+class TestConfidence:
+    @pytest.fixture
+    def measured(self, folder):
+        """What `run_mapping` writes when all is asked for, into the metrics file."""
+        confidence = np.array([0.95] * 10 + [0.45] * 10)
+        correct = np.array([1] * 9 + [0] + [1] * 5 + [0] * 5)
+        part = {**task(20, recall_at_1=0.7, recall_at_8=0.8, mrr=0.75)}
+        more = {
+            "channel": "fused",
+            "calibration": {
+                "all": Calibration.of(confidence, correct & (np.arange(20) % 2), resamples=50).to_dict(),
+                "in_index": Calibration.of(confidence[5:], correct[5:], resamples=50).to_dict(),
+            },
+            "by": {"group": {"DISO": {**part, "in_index": task(12, recall_at_1=0.6)}, "": {"n": 0}}},
+            "seen": {"seen": part},
+            "compare": compare_systems(
+                {"dense": np.array([1, 2, 0, 1]), "fused": np.array([1, 1, 1, 2])}, resamples=50
+            ),
+            "no_match": {"removed": NilScore.of([0.1, 0.6, 0.6, 0.9], [1, 1, 0, 0], resamples=50).to_dict()},
+        }
+        write_json(folder / "mapping.json", read_json(folder / "mapping.json") | more)
+        return folder / "mapping.json"
+
+    @pytest.fixture
+    def shown(self, measured):
+        return render(ReportInputs(mapping=measured))
+
+    def test_the_page_is_whole(self, shown):
+        page = Page(shown)
+        assert page.open == []
+        assert page.identifiers == ["summary", "mapping", "calibration"]
+
+    def test_calibration_and_its_thresholds(self, shown):
+        rows = Page(shown).rows
+        first = next(row for row in rows if row[0] == "Concept in the index")
+        assert first[1] == "15"
+        assert first[4:] == ["not reached", "not reached"]
+        assert next(row for row in rows if row[0] == "All queries")[1] == "20"
+        assert "area under the ROC curve of 0.875" in shown
+
+    def test_the_diagram_has_a_dot_a_bin_where_it_belongs(self, shown):
+        dots = re.findall(r'<circle class="bin" cx="([\d.]+)" cy="([\d.]+)"', shown)
+        # across from 34 to 262, up from 190 to 12: (0.45, 0.5) and (0.95, 0.8)
+        assert dots == [("136.6", "101.0"), ("250.6", "47.6")]
+        assert shown.count("<figure>") == 4
+
+    def test_systems_are_compared(self, shown):
+        rows = Page(shown).rows
+        change = next(row for row in rows if row[0] == "Dense to Fused")
+        assert change[1].startswith("+0.2500")
+        assert change[-2:] == ["1 : 2", "p = 1.000"]
+
+    def test_parts_show_what_is_in_the_index(self, shown):
+        rows = Page(shown).rows
+        assert ["DISO", "12", "0.600 [0.580, 0.620]"] in rows
+        assert ["(empty)", "0", ""] in rows
+        assert '<tr class="ours"><th scope="row">Fused' in shown
+        assert '<tr class="ours"><th scope="row">(empty)' not in shown
+        assert any(row[:2] == ["seen", "20"] for row in rows)
+
+    def test_all_in_the_index_is_drawn_once(self, measured):
+        document = read_json(measured)
+        document["calibration"]["in_index"] = document["calibration"]["all"]
+        write_json(measured, document)
+        rows = Page(render(ReportInputs(mapping=measured))).rows
+        assert [row[0] for row in rows if row[0] in {"All queries", "Concept in the index"}] == [
+            "All queries"
+        ]
+
+    @pytest.mark.parametrize("name", ["calibration", "by", "seen", "compare", "no_match"])
+    def test_each_may_be_missing_and_none_may_have_another_shape(self, measured, name):
+        document = read_json(measured)
+        without = {key: value for key, value in document.items() if key != name}
+        write_json(measured, without)
+        assert Page(render(ReportInputs(mapping=measured))).open == []
+        write_json(measured, document | {name: {"all": 3, "removed": 3, "n": 2}})
+        with pytest.raises(InputError, match=r"mapping\.json"):
+            render(ReportInputs(mapping=measured))

@@ -1,0 +1,158 @@
+"""Encoders side by side on the same data: mapping by meaning alone, graded similarity, parallel sentences."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from deft.config import Block
+from deft.corpora.deft2020 import read_t2
+from deft.corpora.pairs import read_pairs
+from deft.encoder.runtime import Encoder
+from deft.evaluation.baseline import NgramEncoder
+from deft.evaluation.deft_tasks import (
+    TextEncoder,
+    answer_ranks,
+    gold_grades,
+    rank_targets,
+    similarities,
+)
+from deft.evaluation.linking import first_ranks
+from deft.evaluation.metrics import Statistic, bootstrap, difference, recall_at_k, spearman_rho
+from deft.evaluation.trial import MappingDetail, MappingTrial
+from deft.index.build import build_index
+from deft.mapping.mapper import TermMapper
+from deft.terminology.lexicon import read_gold
+from deft.terminology.rrf import AtomFilter
+
+DEPTHS = (1, 8, 64)
+NGRAMS = "ngrams"
+
+_Measured = dict[str, tuple[Statistic, tuple[np.ndarray, ...]]]
+
+
+class GoldSet(Block):
+    """Queries with their right concepts; those without one in the index are left out."""
+
+    path: Path
+    query: str
+    cui: str
+    where: dict[str, str] = Field(default_factory=dict)
+
+
+class EncoderEvaluation(Block):
+    """What encoders are evaluated on.
+
+    Attributes
+    ----------
+    umls, languages
+        Terminology to index, and the languages that are kept.
+    mapping
+        Gold mappings by name.
+    graded
+        CSV files of graded pairs (`sentence1`, `sentence2`, `score`) by name: Spearman of the cosine.
+    sets
+        DEFT 2020 task 2 files by name: accuracy of the nearest sentence.
+    """
+
+    umls: Path
+    languages: tuple[str, ...] = ()
+    mapping: dict[str, GoldSet]
+    graded: dict[str, Path] = Field(default_factory=dict)
+    sets: dict[str, Path] = Field(default_factory=dict)
+
+
+def evaluate_encoders(
+    encoders: Mapping[str, Path],
+    data: EncoderEvaluation,
+    *,
+    resamples: int = 1000,
+    seed: int = 13,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Score encoders and character n-grams, and compare each encoder with the first on the same items.
+
+    Returns
+    -------
+    dict
+        ``{"systems": {name: {measure: interval}}, "differences": {name: {measure: interval}}}``: the
+        differences are those of an encoder to the first of `encoders`.
+
+    Raises
+    ------
+    InputError
+        A file or an encoder cannot be read.
+    """
+    measured: dict[str, _Measured] = {NGRAMS: {}}
+    for name, folder in encoders.items():
+        with tempfile.TemporaryDirectory() as scratch:
+            index = Path(scratch) / "index"
+            build_index(data.umls, folder, index, AtomFilter(languages=data.languages), progress=progress)
+            trials = _trials(TermMapper.open(index), data, progress=progress)
+            measured[name] = _mapping(trials, {key: trial.rankings for key, trial in trials.items()})
+            if name == next(iter(encoders)):  # the baseline needs no encoder, and once is enough
+                measured[NGRAMS] = _mapping(
+                    trials, {key: trial.ngram_rankings() for key, trial in trials.items()}
+                )
+        measured[name] |= _sentences(data, Encoder.open(folder))
+    measured[NGRAMS] |= _sentences(data, None)
+    first = measured[next(iter(encoders))]
+    return {
+        "systems": {
+            name: {
+                key: asdict(bootstrap(statistic, *columns, resamples=resamples, seed=seed))
+                for key, (statistic, columns) in own.items()
+            }
+            for name, own in measured.items()
+        },
+        "differences": {
+            name: {
+                key: asdict(
+                    difference(statistic, columns, measured[name][key][1], resamples=resamples, seed=seed)
+                )
+                for key, (statistic, columns) in first.items()
+            }
+            for name in list(encoders)[1:]
+        },
+    }
+
+
+def _trials(mapper: TermMapper, data: EncoderEvaluation, *, progress: bool) -> dict[str, MappingTrial]:
+    detail = MappingDetail(channel="dense")
+    trials = {}
+    for name, block in data.mapping.items():
+        gold = read_gold(block.path, block.query, block.cui, where=block.where)
+        kept = [item for item in gold if item.cuis & mapper.concepts.cuis]
+        trials[name] = MappingTrial(mapper, kept, detail, progress=progress)
+    return trials
+
+
+def _mapping(trials: Mapping[str, MappingTrial], rankings: Mapping[str, Any]) -> _Measured:
+    return {
+        f"{name} recall@{k}": (partial(recall_at_k, k=k), (first_ranks(trial.gold, rankings[name]),))
+        for name, trial in trials.items()
+        for k in DEPTHS
+    }
+
+
+def _sentences(data: EncoderEvaluation, encoder: TextEncoder | None) -> _Measured:
+    """Score an encoder, or if None character n-grams, on sentences."""
+    measured: _Measured = {}
+    for name, path in data.graded.items():
+        pairs = read_pairs(path, grade="score")
+        texts = [text for pair in pairs for text in (pair.source, pair.target)]
+        cosines = similarities(pairs, encoder or NgramEncoder.fit(texts), ("cosine",))[:, 0]
+        measured[f"{name} Spearman"] = (spearman_rho, (gold_grades(pairs), cosines))
+    for name, path in data.sets.items():
+        sets = read_t2(path)
+        texts = [text for item in sets for text in (item.source, *item.targets)]
+        ranks = answer_ranks(sets, rank_targets(sets, encoder or NgramEncoder.fit(texts)))
+        measured[f"{name} accuracy"] = (partial(recall_at_k, k=1), (ranks,))
+    return measured
