@@ -24,7 +24,15 @@ if TYPE_CHECKING:  # the process that measures its memory holds nothing else
     from deft.evaluation.deft_tasks import TextEncoder
 
 _MIB = 1 << 20
-_PACKAGES = ("deft", "numpy", "onnxruntime", "tokenizers")
+_PACKAGES = (
+    "deft", "faiss-cpu", "neural-compressor", "numpy", "onnxruntime", "pandas", "pyarrow",
+    "sentence-transformers", "tokenizers", "torch", "transformers",
+)  # fmt: skip
+# What a processor offers that the speed of matrix products hangs on.
+_INSTRUCTIONS = (
+    "avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "amx_int8",
+    "asimd", "asimddp", "i8mm",
+)  # fmt: skip
 
 
 def measure(
@@ -59,7 +67,7 @@ def measure(
 
     if not texts:
         raise InputError("there is no text to time.")
-    threads = threads or _processors()
+    threads = threads or processors()
     encoders = {name: Encoder.open(path, threads=threads) for name, path in bundles.items()}
     rates = throughput(encoders, texts, repeats)
     return {
@@ -98,14 +106,13 @@ def throughput(
             start = clock()
             encoder.encode(texts)
             rates[name].append(len(texts) / (clock() - start))
-    return {
-        name: {
-            "value": round(statistics.median(rounds), 2),
-            "low": round(min(rounds), 2),
-            "high": round(max(rounds), 2),
-        }
-        for name, rounds in rates.items()
-    }
+    return {name: spread(rounds) for name, rounds in rates.items()}
+
+
+def spread(rounds: Sequence[float], digits: int = 2) -> dict[str, float]:
+    """Return the median of the rounds, the smallest and the largest."""
+    found = {"value": statistics.median(rounds), "low": min(rounds), "high": max(rounds)}
+    return {name: round(value, digits) for name, value in found.items()}
 
 
 def graph_size(bundle: Path) -> int:
@@ -138,23 +145,37 @@ def peak_memory(bundle: Path, texts: Sequence[str], threads: int) -> int:
 def own_peak_memory() -> int:
     """Return the peak resident memory of this process so far, in bytes."""
     # On Linux getrusage hands the parent's peak down to its child; the kernel's own account starts anew.
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
-            if line.startswith("VmHWM:"):
-                return int(line.split()[1]) * 1024
+    own = _memory_status("VmHWM")
+    if own is not None:
+        return own
     import resource  # not on every system
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 
 
+def own_memory() -> int:
+    """Return the resident memory of this process now, in bytes; where only its peak is known, that."""
+    return _memory_status("VmRSS") or own_peak_memory()
+
+
+def _memory_status(name: str) -> int | None:
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text(encoding="ascii", errors="replace").splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) * 1024
+    return None
+
+
 def hardware() -> dict[str, Any]:
-    """Return what the measurement ran on: processor, number of processors, memory and system."""
+    """Return what the measurement ran on: processor, its instructions, number, memory and system."""
+    offered = (_about_processor("flags") or _about_processor("Features")).split()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return {
-        "processor": _processor_name(),
-        "processors": _processors(),
+        "processor": _about_processor("model name") or platform.processor() or platform.machine(),
+        "instructions": [name for name in _INSTRUCTIONS if name in offered],
+        "processors": processors(),
         "memory_gib": round(memory / (1 << 30), 1),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -171,17 +192,19 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _processors() -> int:
+def processors() -> int:
+    """Return the number of processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _processor_name() -> str:
+def _about_processor(name: str) -> str:
+    """Return what Linux says of the first processor under a name, "" if nothing."""
     information = Path("/proc/cpuinfo")
     if information.exists():
         for line in information.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
+            if line.partition(":")[0].strip() == name:
                 return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return ""
 
 
 def _answer() -> None:

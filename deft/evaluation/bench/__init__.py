@@ -1,0 +1,1 @@
+"""Benchmarks: encoders against the published loop, and what an index costs as it grows."""
