@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from demo import write_bundle, write_umls
+from demo import ATOMS, write_bundle, write_umls
 from typer.main import get_command
 
 import deft
@@ -21,7 +21,10 @@ from deft.config import Block
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
 from deft.errors import GateError
 
-CANDIDATE = ["rank", "cui", "name", "matched", "language", "source", "semantic_types", "cosine", "score"]
+CANDIDATE = [
+    *("rank", "cui", "name", "matched", "language", "source", "term_type", "semantic_types"),
+    *("match", "cosine", "lexical", "score", "confidence"),
+]
 
 
 def commands(group=None, path=()):
@@ -65,7 +68,7 @@ class TestHelp:
         done = run("--version")
         assert (done.code, done.out) == (0, f"{deft.__version__}\n")
 
-    @pytest.mark.parametrize("arguments", [(), ("index",), ("score",), ("evaluate",)])
+    @pytest.mark.parametrize("arguments", [(), ("index",), ("score",), ("evaluate",), ("review",)])
     def test_nothing_asked_for(self, run, arguments):
         done = run(*arguments)
         assert "Usage" in done.out + done.err
@@ -78,6 +81,12 @@ class TestHelp:
             ("map", "a", "--format", "xml"),
             ("map", "a", "--top-k", "0"),
             ("map", "a", "--threshold", "2"),
+            ("map", "a", "--min-confidence", "1.1"),
+            ("map", "a", "--channel", "best"),
+            ("explain",),
+            ("explain", "a", "--top-k", "0"),
+            ("review", "apply", "sheet.csv"),
+            ("fit", "--wrong"),
             ("index", "build"),
             ("score", "t1"),
             ("--wrong",),
@@ -97,8 +106,11 @@ class TestMap:
         assert done.code == 0
         assert done.err == ""
         assert lines[0] == "crise cardiaque"
-        assert lines[1].split()[:3] == ["1", "C0000003", "1.000"]
+        rank, cui, confidence, match, *name = lines[1].split()
+        assert (rank, cui, match, name[0]) == ("1", "C0000003", "exact", "infarctus")
+        assert 0.5 < float(confidence) <= 1
         assert [line for line in lines if not line.startswith(" ")] == ["crise cardiaque", "rhume"]
+        assert lines[4] == "  another concept carries the same string"
 
     def test_jsonl_has_one_line_for_every_row_in_order(self, run, built, lexicon):
         done = run(
@@ -123,15 +135,16 @@ class TestMap:
             "rhume",
         ]
         for record in records:
-            assert list(record) == ["query", "candidates"]
+            assert list(record) == ["query", "ambiguous", "note", "candidates"]
             assert [candidate["rank"] for candidate in record["candidates"]] == [1, 2, 3]
             assert all(list(candidate) == CANDIDATE for candidate in record["candidates"])
         assert records[2]["candidates"][0]["cui"] == "C0000003"
         assert records[1] == records[3]
+        assert [record["ambiguous"] for record in records] == [False, True, False, True]
 
     def test_progress_is_on_standard_error(self, run, built, lexicon):
         done = run("map", "--input", lexicon, "--index", built)
-        assert "encode" in done.err
+        assert "3/3" in done.err  # distinct terms
         assert done.out.startswith("query\trank\tcui\t")
         assert len(done.out.splitlines()) == 1 + 4 * 5
 
@@ -149,17 +162,86 @@ class TestMap:
             out,
             "--threshold",
             1,
+            "--channel",
+            "dense",
         )
         assert (done.code, done.out) == (0, "")
         counts = [len(json.loads(line)["candidates"]) for line in out.read_text().splitlines()]
         assert counts[1:] == [2, 1, 2]
+
+    @pytest.mark.parametrize("channel", ["fused", "dense", "lexical"])
+    def test_channels_and_least_confidence(self, run, built, channel):
+        arguments = ("map", "crise cardiaque", "--index", built, "--format", "jsonl", "--channel", channel)
+        first, *_ = json.loads(run(*arguments).out)["candidates"]
+        expected = {"fused": None, "dense": "cosine", "lexical": "lexical"}[channel]
+        assert expected is None or first["score"] == first[expected]
+        least = first["confidence"]
+        assert json.loads(run(*arguments, "--min-confidence", least).out)["candidates"][0] == first
+        done = run(*arguments, "--min-confidence", least + 1e-5)
+        assert json.loads(done.out)["candidates"] == []
+        table = run("map", "crise cardiaque", "--index", built, "--channel", channel, "--min-confidence", 1)
+        assert table.out == "crise cardiaque\n  no match\n"
+
+    def test_filters(self, run, built):
+        arguments = ("map", "heart", "--index", built, "--format", "jsonl", "--top-k", 9)
+
+        def found(*options):
+            return json.loads(run(*arguments, *options).out)["candidates"]
+
+        assert {row["language"] for row in found("--language", "ENG")} == {"ENG"}
+        assert {row["source"] for row in found("--source", "DEMO", "--language", "FRE")} == {"DEMO"}
+        assert {row["cui"] for row in found("--semantic-type", "T061")} == {"C0000005"}
+        groups = ("--semantic-group", "ANAT", "--semantic-group", "PROC")
+        assert {row["cui"] for row in found(*groups)} == {"C0000004", "C0000005"}
+        done = run(*arguments, "--language", "fr")
+        assert (done.code, done.out) == (2, "")
+        assert done.err == "deft: the index has no language fr. It has ENG, FRE.\n"
+
+    def test_a_group_for_each_term(self, run, built, tmp_path, caplog):
+        (tmp_path / "t.csv").write_text("Terme,groupe\nheart,DISO\nheart,\nheart,ANAT\nheart,coeur\n ,ANAT\n")
+        arguments = ("map", "--input", tmp_path / "t.csv", "--index", built, "--format", "jsonl")
+        plain = [json.loads(line) for line in run(*arguments).out.splitlines()]
+        done = run(*arguments, "--group-column", "groupe")
+        diso, free, anat, unknown = (json.loads(line) for line in done.out.splitlines())
+        assert [row["cui"] for row in anat["candidates"]] == ["C0000004"]
+        assert "C0000004" not in {row["cui"] for row in diso["candidates"]}
+        assert free == unknown == plain[1]
+        assert "t.csv, line 5: there is no semantic group 'coeur'" in caplog.text
+        assert "t.csv, line 6: the term is empty; the row is left out." in caplog.text
+        done = run(*arguments, "--group-column", "absent")
+        assert (done.code, done.out) == (2, "")
+        assert "no column 'absent'" in done.err
+
+    def test_sssom(self, run, built, tmp_path):
+        done = run("map", "crise cardiaque", "zzz", "--index", built, "--format", "sssom", "--top-k", 2)
+        assert done.code == 0
+        header = next(line for line in done.out.splitlines() if not line.startswith("#")).split("\t")
+        assert {"subject_label", "predicate_id", "object_id", "mapping_justification", "confidence"} <= {
+            *header
+        }
+        assert "C0000003" in done.out
+        out = tmp_path / "m.sssom.tsv"
+        run(
+            "map",
+            "crise cardiaque",
+            "zzz",
+            "--index",
+            built,
+            "--format",
+            "sssom",
+            "--top-k",
+            2,
+            "--output",
+            out,
+        )
+        assert out.read_text(encoding="utf-8") == done.out
 
     def test_control_characters_and_a_long_term(self, run, built, caplog):
         with caplog.at_level(logging.WARNING):
             done = run("map", "rhu\x07me\udce9", "rhume" * 2000, "--index", built, "--format", "jsonl")
         assert done.code == 0
         assert [json.loads(line)["query"][:6] for line in done.out.splitlines()] == ["rhu me", "rhumer"]
-        assert "1 of 1 texts have more than 64 tokens and were truncated" in caplog.text
+        assert "1 of 2 texts have more than 64 tokens and were truncated" in caplog.text
 
     @pytest.mark.parametrize(
         ("arguments", "problem"),
@@ -180,8 +262,9 @@ class TestMap:
     def test_bad_files(self, run, built, lexicon, tmp_path):
         cases = [
             ("Nom", lexicon.read_bytes(), "lexicon.csv:1: no column 'Nom'. The header has: 'Terme'"),
-            ("Terme", lexicon.read_bytes() + b" ,x,y,C0000001\n", "lexicon.csv:6: field Terme: is empty"),
-            ("Terme", "Terme,b\nfièvre,x\n".encode("latin-1"), "lexicon.csv:2: is not UTF-8"),
+            ("Terme", lexicon.read_bytes() + b" ,x,y\n", "lexicon.csv:6: expected 4 fields as in the header"),
+            ("Terme", "Terme,b\nfièvre,x\n".encode("utf-16"), "lexicon.csv:1: is not UTF-8"),
+            ("Terme", b"Terme,b\n ,x\n", "lexicon.csv: field Terme: holds no term"),
             ("Terme", b"", "lexicon.csv: is empty"),
         ]
         for column, data, problem in cases:
@@ -204,10 +287,10 @@ class TestMap:
 
     def test_an_index_that_is_not_whole(self, run, built, tmp_path):
         index = shutil.copytree(built, tmp_path / "i")
-        (index / "dense.faiss").unlink()
+        (index / "vectors.npy").unlink()
         done = run("map", "a", "--index", index)
         assert done.code == 2
-        assert "dense.faiss: is missing from the index. Build it again with `deft index build`." in done.err
+        assert "vectors.npy: is missing from the index. Build it again with `deft index build`." in done.err
         done = run("map", "a", "--index", tmp_path / "absent")
         assert done.code == 2
         assert "is no index" in done.err
@@ -219,6 +302,134 @@ class TestMap:
         assert "cannot be written" in done.err
 
 
+class TestDecisions:
+    """From a mapping to a review sheet, from there to curated mappings, and back into the mapping."""
+
+    @pytest.mark.parametrize("suffix", ["csv", "xlsx"])
+    def test_there_and_back(self, run, built, tmp_path, suffix):
+        if suffix == "xlsx":
+            pytest.importorskip("openpyxl")
+        sheet, curated = tmp_path / f"r.{suffix}", tmp_path / "curated.tsv"
+        arguments = ("map", "rhume", "cœur", "--index", built, "--top-k", 3, "--format", "jsonl")
+        plain = run(*arguments, "--review", sheet)
+        assert plain.code == 0
+        asked = [json.loads(line)["candidates"] for line in plain.out.splitlines()]
+        decide(sheet, {("rhume", asked[0][2]["cui"]): "oui", ("cœur", asked[1][0]["cui"]): "non"})
+        done = run("review", "apply", sheet, "--curated", curated)
+        assert done.code == 0
+        assert json.loads(done.out) == {"accepted": 1, "rejected": 1, "undecided": 4, "left_out": 0}
+        again = run(*arguments, "--curated", curated)
+        first, second = (json.loads(line)["candidates"] for line in again.out.splitlines())
+        assert (first[0]["cui"], first[0]["match"], first[0]["confidence"]) == (
+            asked[0][2]["cui"],
+            "curated",
+            1,
+        )
+        assert asked[1][0]["cui"] not in {row["cui"] for row in second}
+        explained = run("explain", "rhume", "--index", built, "--curated", curated)
+        assert "curated" in explained.out
+
+    def test_rows_that_cannot_be_used(self, run, built, tmp_path):
+        sheet = tmp_path / "r.csv"
+        run("map", "rhume", "--index", built, "--top-k", 2, "--review", sheet)
+        decide(sheet, {("rhume", "C0000001"): "oui", ("rhume", "C0000002"): "peut-être"})
+        done = run("review", "apply", sheet, "--curated", tmp_path / "curated.tsv")
+        assert done.code == 2
+        assert json.loads(done.out) == {"accepted": 1, "rejected": 0, "undecided": 0, "left_out": 1}
+        assert done.err.startswith(f"{sheet}:3: ")
+        assert "peut-être" in done.err
+        assert "C0000001" in (tmp_path / "curated.tsv").read_text()
+
+    def test_files_that_are_not_there(self, run, built, tmp_path):
+        done = run("map", "rhume", "--index", built, "--curated", tmp_path / "c.tsv")
+        assert (done.code, done.out) == (2, "")
+        assert "c.tsv: cannot be read" in done.err
+        done = run("review", "apply", tmp_path / "r.csv", "--curated", tmp_path / "c.tsv")
+        assert (done.code, done.out) == (2, "")
+        assert not (tmp_path / "c.tsv").exists()
+
+    def test_concepts_that_are_not_in_the_index(self, run, built, tmp_path, caplog):
+        (tmp_path / "c.tsv").write_text("query\tcui\tdecision\nrhume\tC0999999\taccept\n")
+        done = run("map", "rhume", "--index", built, "--curated", tmp_path / "c.tsv")
+        assert done.code == 0
+        assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
+            "C0999999, for 'rhume', is not in the index; the line has no effect."
+        ]
+
+
+def decide(sheet, decisions):
+    """Fill in the column of decisions of a review sheet, as a person would."""
+    if sheet.suffix == ".csv":
+        table = pd.read_csv(sheet, sep=None, engine="python", dtype=str, keep_default_na=False)
+    else:
+        table = pd.read_excel(sheet, dtype=str, keep_default_na=False)
+    pairs = list(zip(table["query"], table["cui"], strict=True))
+    assert set(decisions) <= set(pairs)
+    table["decision"] = [decisions.get(pair, "") for pair in pairs]
+    if sheet.suffix == ".csv":
+        table.to_csv(sheet, index=False)
+    else:
+        table.to_excel(sheet, index=False)
+
+
+class TestExplain:
+    def test_a_table(self, run, built):
+        done = run("explain", "crise cardiaque aigu", "--index", built, "--top-k", 2)
+        lines = done.out.splitlines()
+        assert (done.code, done.err) == (0, "")
+        assert lines[0] == "crise cardiaque aigu"
+        assert "  1  C0000003" in done.out
+        assert "the string lacks aigu" in done.out
+        assert "after the first by" in done.out
+        assert sum(line.split()[0].isdigit() for line in lines[1:]) == 2
+
+    def test_bad_input(self, run, built, tmp_path):
+        done = run("explain", " ", "--index", built)
+        assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+        assert "term 1 is empty" in done.err
+        assert "is no index" in run("explain", "a", "--index", tmp_path).err
+
+
+class TestFit:
+    @pytest.fixture
+    def params(self, tmp_path):
+        names = [atom for atom in ATOMS if atom.suppress == "N"]
+        rows = "".join(f"{atom.string} x\t{atom.cui}\n" for atom in names)
+        (tmp_path / "gold.tsv").write_text(f"q\tc\n{rows}", encoding="utf-8")
+        path = tmp_path / "p.yaml"
+        path.write_text(f"gold: [{{path: {tmp_path / 'gold.tsv'}, query: q, cui: c}}]\nfolds: 3\n")
+        return path
+
+    def test_the_index_uses_it(self, run, built, params, tmp_path):
+        index = shutil.copytree(built, tmp_path / "i")
+        before = run("map", "crise", "--index", index)
+        arguments = ("fit", "--params", params, "--index", index)
+        done = run(*arguments, "--out", tmp_path / "m.json", "--output", tmp_path / "r.json")
+        assert done.code == 0
+        assert json.loads(done.out) == json.loads((tmp_path / "r.json").read_text())
+        assert json.loads(done.out)["queries"] == 16
+        assert run("map", "crise", "--index", index) == before
+        assert run(*arguments).out == done.out
+        assert (index / "mapping.json").read_text() == (tmp_path / "m.json").read_text()
+        assert run("map", "crise", "--index", index) != before
+        assert run("index", "verify", index).code == 0
+
+    @pytest.mark.parametrize(
+        ("content", "problem"),
+        [
+            ("gold: []", "p.yaml: field gold"),
+            ("gold: [{path: a, query: q, cui: c}]\nfold: 1\n", "p.yaml: field fold"),
+            ("gold: [{path: absent.tsv, query: q, cui: c}]\n", "absent.tsv: cannot be read"),
+        ],
+    )
+    def test_bad_input(self, run, built, params, content, problem):
+        params.write_text(content)
+        done = run("fit", "--params", params, "--index", built)
+        assert (done.code, done.out) == (2, "")
+        assert problem in done.err
+        assert "Traceback" not in done.err
+
+
 class TestIndex:
     def test_build_then_map(self, run, bundle, tmp_path):
         umls = write_umls(tmp_path / "umls", compressed=True)
@@ -228,19 +439,19 @@ class TestIndex:
             *("--language", "FRE", "--semantic-type", "T047", "--semantic-group", "ANAT"),
         )
         assert done.code == 0
-        assert json.loads(done.out) == {"strings": 6, "atoms": 7, "concepts": 4}
+        assert json.loads(done.out) == {"strings": 6, "atoms": 7, "concepts": 4, "kind": "flat"}
         assert "MRCONSO" in done.err
         assert run("map", "rhume", "--index", out).code == 0
 
     def test_verify(self, run, built, tmp_path):
         assert run("index", "verify", built).out == "The index is whole.\n"
         index = shutil.copytree(built, tmp_path / "i")
-        data = bytearray((index / "dense.faiss").read_bytes())
+        data = bytearray((index / "vectors.npy").read_bytes())
         data[-1] ^= 1
-        (index / "dense.faiss").write_bytes(data)
+        (index / "vectors.npy").write_bytes(data)
         done = run("index", "verify", index)
         assert done.code == 2
-        assert "dense.faiss: does not have the checksum it was built with" in done.err
+        assert "vectors.npy: does not have the checksum it was built with" in done.err
 
     def test_filters_of_the_parameters(self, run, umls, bundle, tmp_path):
         params = tmp_path / "params.yaml"
@@ -378,6 +589,7 @@ class TestScores:
         assert set(scores["deft"]) == {
             "recall_at_1",
             "recall_at_5",
+            "recall_at_8",
             "recall_at_10",
             "recall_at_64",
             "mrr",
@@ -428,6 +640,14 @@ class TestScores:
         )
         done = run("evaluate", "mapping", *arguments, "--format", "json", "--bootstrap", 100)
         assert json.loads(done.out)["systems"]["deft"]["recall_at_1"]["value"] == 1
+
+    def test_channels_are_compared(self, run, built, lexicon):
+        arguments = ("evaluate", "mapping", "--gold", lexicon, "--index", built, "--bootstrap", 100)
+        done = run(*arguments, "--channel", "lexical", "--compare", "dense,fused", "--format", "json")
+        assert done.code == 0, done.err
+        done = run(*arguments, "--compare", "dense,best")
+        assert (done.code, done.out) == (2, "")
+        assert "no channel is called best" in done.err
 
     @pytest.mark.parametrize("task", ["t1", "t2"])
     def test_neither_or_both(self, run, t1, t2, bundle, tmp_path, task):
@@ -510,6 +730,26 @@ class TestStages:
         assert (done.code, calls) == (0, [(Recipe(steps=3), Path("w"), Path("o"))])
         assert logging.getLogger("deft").level == logging.INFO
         logging.getLogger("deft").setLevel(logging.NOTSET)
+
+    def test_parameters_of_pretraining_can_be_changed(self, run, tmp_path, monkeypatch):
+        class Training(Block):
+            steps: int = 1
+
+        class Recipe(Block):
+            training: Training
+            name: str = ""
+
+        calls = []
+        stage = SimpleNamespace(pretrain=lambda *args, **options: calls.append(args[0]), RecipeParams=Recipe)
+        monkeypatch.setitem(sys.modules, "deft.encoder.recipe", stage)
+        (tmp_path / "p.yaml").write_text("training: {steps: 3}\n")
+        changes = ("--set", "training.steps=7", "--set", "name=a=b")
+        assert run("pretrain", "--params", tmp_path / "p.yaml", *changes).code == 0
+        logging.getLogger("deft").setLevel(logging.NOTSET)
+        assert calls == [Recipe(training=Training(steps=7), name="a=b")]
+        done = run("pretrain", "--params", tmp_path / "p.yaml", "--set", "training.steps")
+        logging.getLogger("deft").setLevel(logging.NOTSET)
+        assert (done.code, done.err) == (2, "deft: expected NAME=VALUE, found 'training.steps'.\n")
 
     def test_report(self, run, root, tmp_path):
         shutil.copy(root / "experiments" / "published.csv", tmp_path)

@@ -1,0 +1,184 @@
+"""Map terms, explain and review mappings, fit the model behind them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deft.cli.common import EXPERIMENTS, Channel, ChannelName, Index, Values, print_record
+from deft.errors import InputError
+
+
+class MapFormat(StrEnum):
+    """How mappings are printed."""
+
+    table = "table"
+    tsv = "tsv"
+    jsonl = "jsonl"
+    sssom = "sssom"
+
+
+CuratedFile = Annotated[
+    Path | None, typer.Option(help="Curated mappings: accepted ones come first, rejected ones never.")
+]
+
+
+def map_terms(
+    terms: Annotated[
+        Values, typer.Argument(help="Terms to map, each in quotes if it has spaces.", metavar="TERM...")
+    ] = None,
+    *,
+    index: Index = Path("umls_index"),
+    top_k: Annotated[int, typer.Option(min=1, help="Concepts a term.")] = 5,
+    min_confidence: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Below this confidence of the first concept: no match."),
+    ] = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=-1.0, max=1.0, help="Smallest score of a candidate.")
+    ] = None,
+    channel: Channel = ChannelName.fused,
+    language: Annotated[
+        Values, typer.Option(help="Only strings of this language (FRE ...). May be repeated.")
+    ] = None,
+    source: Annotated[
+        Values, typer.Option(help="Only strings of this source (SAB). May be repeated.")
+    ] = None,
+    semantic_type: Annotated[
+        Values, typer.Option(help="Only concepts of this semantic type (TUI). May be repeated.")
+    ] = None,
+    semantic_group: Annotated[
+        Values, typer.Option(help="Only concepts of this semantic group (DISO ...). May be repeated.")
+    ] = None,
+    curated: CuratedFile = None,
+    output_format: Annotated[
+        MapFormat | None, typer.Option("--format", help="Default: table for terms, tsv for a file.")
+    ] = None,
+    table: Annotated[
+        Path | None, typer.Option("--input", help="Table (CSV or TSV) of terms instead of TERM...")
+    ] = None,
+    column: Annotated[str, typer.Option(help="Column of the terms in --input.")] = "Terme",
+    group_column: Annotated[
+        str | None,
+        typer.Option(help="Column of --input with the semantic group that each term must be mapped to."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
+    review: Annotated[
+        Path | None, typer.Option(help="Write a review sheet (.xlsx or .csv) too; see deft review apply.")
+    ] = None,
+) -> None:
+    """Map terms to concepts, the best first, with the probability that each is right.
+
+    Example: deft map "crise cardiaque" "vision double" --index umls_index
+
+    Example: deft map --input lexicon.csv --column Terme --format sssom --output mapping.sssom.tsv
+    """
+    from deft.mapping.filters import ConceptFilter
+    from deft.mapping.mapper import TermMapper
+    from deft.mapping.review import write_review
+    from deft.mapping.writers import write_mappings
+    from deft.terminology.lexicon import read_queries
+    from deft.text import clean
+
+    if bool(terms) == (table is not None):
+        raise InputError(
+            "give terms or --input, one of the two.", remedy='For example: deft map "vision double"'
+        )
+    queries, groups = [clean(term) for term in terms or ()], None
+    if table is not None:
+        queries, groups = read_queries(table, column, group_column)
+    mappings = TermMapper.open(index, curated=curated).map(
+        queries,
+        k=top_k,
+        threshold=threshold,
+        channel=channel.value,
+        min_confidence=min_confidence,
+        keep=ConceptFilter(
+            tuple(language or ()),
+            tuple(source or ()),
+            tuple(semantic_type or ()),
+            tuple(semantic_group or ()),
+        ),
+        groups=groups,
+        progress=table is not None,
+    )
+    chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
+    write_mappings(mappings, chosen.value, output)
+    if review is not None:
+        write_review(mappings, review)
+
+
+def explain_term(
+    term: Annotated[str, typer.Argument(help="Term to explain, in quotes if it has spaces.")],
+    *,
+    index: Index = Path("umls_index"),
+    top_k: Annotated[int, typer.Option(min=1, help="Concepts to show.")] = 5,
+    curated: CuratedFile = None,
+) -> None:
+    """Show why a concept is proposed for a term, and why those close to it came after it.
+
+    The differences to the first concept are in log-odds: 1 is a factor of 2.7 in its favour.
+
+    Example: deft explain "vision double" --index umls_index
+    """
+    from deft.mapping.explain import explain
+    from deft.mapping.mapper import TermMapper
+
+    for line in explain(TermMapper.open(index, curated=curated), term, top_k).lines():
+        typer.echo(line)
+
+
+def review_apply(
+    sheet: Annotated[Path, typer.Argument(help="Review sheet with decisions, .xlsx or .csv.")],
+    *,
+    curated: Annotated[Path, typer.Option(help="Curated mappings (.tsv) to merge the decisions into.")],
+) -> None:
+    """Merge the decisions of a review sheet into a file of curated mappings.
+
+    The exit code is 2 if rows had to be left out; all others are merged.
+
+    Example: deft review apply review.xlsx --curated curated.tsv
+    """
+    from deft.mapping.review import apply_review
+
+    result = apply_review(sheet, curated)
+    for problem in result.problems:
+        typer.echo(f"{sheet}:{problem.line}: {problem.message}", err=True)
+    print_record(
+        {"accepted": result.accepted, "rejected": result.rejected, "undecided": result.undecided}
+        | {"left_out": len(result.problems)}
+    )
+    if result.problems:
+        raise typer.Exit(InputError.exit_code)
+
+
+def fit_model(
+    *,
+    params: Annotated[Path, typer.Option(help="Parameter file: gold to fit on.")] = (
+        EXPERIMENTS / "mapping" / "params.yaml"
+    ),
+    index: Index = Path("umls_index"),
+    out: Annotated[
+        Path | None, typer.Option(help="Model file to write; by default into the index, which then uses it.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the comparison of rankings to this file, as JSON.")
+    ] = None,
+) -> None:
+    """Fit how signals weigh and what a confidence is worth, on gold of your own.
+
+    An index without a model of its own uses the one that comes with deft.
+
+    Example: deft fit --params experiments/mapping/params.yaml --index umls_index
+    """
+    from deft.config import read_block
+    from deft.files import write_json
+    from deft.mapping.fit import FitParams, fit_index
+
+    result = fit_index(index, read_block(params, FitParams), out, progress=True)
+    if output is not None:
+        write_json(output, result)
+    print_record(result)
