@@ -54,4 +54,6 @@ def _visible(char: str) -> str:
 
 
 def _without_accents(text: str) -> str:
+    if text.isascii():  # most text, most of the time, once its accents are off
+        return text
     return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
