@@ -180,7 +180,11 @@ def read_block(path: Path, block: type[B], changes: Mapping[str, str] | None = N
             *blocks, last = name.split(".")
             inner = values
             for part in blocks:
-                inner = inner.setdefault(part, {})
+                inner = inner.setdefault(part, {}) if isinstance(inner, dict) else None
+            if not isinstance(inner, dict):
+                raise InputError(
+                    f"{name} names no parameter.", path=path, field=blocks[-1] if blocks else None
+                )
             inner[last] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from deft.config import FinetuneParams, Params, PrepareParams, read_block
+from deft.config import FinetuneParams, Params, PrepareParams, QuantizeParams, read_block
 from deft.errors import InputError
 
 SMALL = """
@@ -74,3 +74,11 @@ def test_missing_block_and_empty_file(tmp_path):
     path.write_bytes("umls: é".encode("latin-1"))
     with pytest.raises(InputError, match="is not UTF-8"):
         read_block(path, PrepareParams)
+
+
+def test_a_change_of_what_is_no_parameter(tmp_path):
+    (tmp_path / "block.yaml").write_text("engine: inc\n", encoding="utf-8")
+    changed = read_block(tmp_path / "block.yaml", QuantizeParams, {"engine": "onnxruntime"})
+    assert changed.engine == "onnxruntime"
+    with pytest.raises(InputError, match=r"field engine: engine\.name names no parameter"):
+        read_block(tmp_path / "block.yaml", QuantizeParams, {"engine.name": "inc"})
