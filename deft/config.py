@@ -103,7 +103,7 @@ class QuantizeParams(Block):
 class IndexParams(Block):
     """The vector index: exact (`flat`), product-quantized (`pq`), or by its size (`auto`)."""
 
-    kind: Literal["auto", "flat", "pq"] = "auto"
+    kind: Literal["auto", "flat", "ivf"] = "auto"
 
 
 class MapParams(Block):

@@ -9,8 +9,8 @@ import json
 import logging
 import shutil
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,6 +19,10 @@ from deft.errors import InputError
 logger = logging.getLogger(__name__)
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
+_JOB, _LOCK = "job.json", "lock"
+WORKING_FILES = (_JOB, _LOCK)
+"""What is in a folder only while it is being written."""
+
 _HARMLESS = {".gitignore", ".gitkeep", ".DS_Store"}  # a folder with nothing else counts as empty
 
 
@@ -52,7 +56,9 @@ def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, marker: str | None = None) -> Iterator[Path]:
+def atomic_folder(
+    path: Path, *, marker: str | None = None, job: Mapping[str, Any] | None = None, worth: str = ""
+) -> Iterator[Path]:
     """Give a new folder beside `path` to fill, and put it in the place of `path` at the end.
 
     Readers see the old folder or the new one, never a mixture. Leftovers of a build that was killed are
@@ -65,33 +71,92 @@ def atomic_folder(path: Path, *, marker: str | None = None) -> Iterator[Path]:
     marker
         A file that every folder of this kind holds. If given, a folder with other things in it is not
         replaced.
+    job
+        What makes the folder what it is, as JSON. If given, what a build with the same job left behind when
+        it was interrupted is not removed, but given to go on with.
+    worth
+        The file from which on that is worth while: without it, nothing is left behind.
 
     Raises
     ------
     InputError
-        `path` is a file or someone's folder, its parent cannot be written, or the disk is full.
+        `path` is a file or someone's folder, its parent cannot be written, the disk is full, or another
+        process writes it.
     """
     folder = Path(path).resolve()  # the folder that a link points to is replaced, not the link
     partial = folder.parent / f".{folder.name}.part"
     old = folder.parent / f".{folder.name}.old"
+    absent = [parent for parent in folder.parents if not parent.exists()]
     try:
         _check_replaceable(path, folder, marker)
         folder.parent.mkdir(parents=True, exist_ok=True)
-        if old.exists() and not folder.exists():  # killed between the two renames below
-            old.replace(folder)
-        for leftover in (partial, old):
-            if leftover.exists():
-                shutil.rmtree(leftover)
-        partial.mkdir()
-        yield partial
-        if folder.exists():
-            folder.replace(old)
-        partial.replace(folder)
-        shutil.rmtree(old, ignore_errors=True)
+        with _only_writer(partial, path):
+            kept = False
+            try:
+                if old.exists() and not folder.exists():  # killed between the two renames below
+                    old.replace(folder)
+                shutil.rmtree(old, ignore_errors=True)
+                _empty(partial, unless=job)
+                yield partial
+                if folder.exists():
+                    folder.replace(old)
+                partial.replace(folder)
+                for name in WORKING_FILES:
+                    (folder / name).unlink(missing_ok=True)
+                shutil.rmtree(old, ignore_errors=True)
+            except BaseException:
+                kept = job is not None and (partial / worth).exists()
+                if kept:
+                    logger.warning("%s: what was done is kept; the same command goes on from there.", partial)
+                raise
+            finally:
+                if not kept:
+                    shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        for parent in absent:
+            with suppress(OSError):  # what is not empty stays
+                parent.rmdir()
+
+
+@contextmanager
+def _only_writer(partial: Path, path: Path) -> Iterator[None]:
+    """Make the folder that is worked in, and hold a lock in it; the system lifts it if the process dies."""
+    from filelock import FileLock, Timeout
+
+    while True:
+        partial.mkdir(exist_ok=True)
+        lock = FileLock(partial / _LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            remedy = "Wait until it is done, or choose another output."
+            raise InputError("is being written by another process.", path=path, remedy=remedy) from None
+        except FileNotFoundError:  # the other process was done just now
+            continue
+        if (partial / _LOCK).exists():
+            break
+        lock.release()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _empty(partial: Path, *, unless: Mapping[str, Any] | None) -> None:
+    """Remove what is in a folder, unless it comes from this job; note the job."""
+    note = None if unless is None else json.dumps(unless, sort_keys=True)
+    job = partial / _JOB
+    if note is not None and job.exists() and job.read_text(encoding="utf-8") == note:
+        return
+    for entry in partial.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry)
+        elif entry.name != _LOCK:
+            entry.unlink()
+    if note is not None:
+        job.write_text(note, encoding="utf-8")
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tempfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from deft.encoder.bundle import EncoderInfo
 from deft.encoder.runtime import seal
@@ -183,11 +183,12 @@ class FakeEncoder:
 
 def make_concepts(atoms: Sequence[Atom], types: Sequence[tuple[str, str]] = ()) -> Any:
     """Make concept tables without files."""
-    from deft.terminology.concepts import Concepts
+    from deft.terminology.rrf import AtomFilter
+    from deft.terminology.tables import read_concepts
 
-    frame = pd.DataFrame([vars(atom) for atom in atoms]).assign(code="")
-    definitions = pd.DataFrame({"cui": [], "definition": []}, dtype="str")
-    return Concepts.build(frame, pd.DataFrame(types, columns=["cui", "tui"], dtype="str"), definitions)
+    with tempfile.TemporaryDirectory() as folder:
+        write_umls(Path(folder), list(atoms), types=list(types) or [("C0000000", "T047")], definitions=[])
+        return read_concepts(Path(folder), AtomFilter())
 
 
 def make_model() -> Any:
@@ -204,11 +205,11 @@ def make_model() -> Any:
 
 def make_mapper(concepts: Any, encoder: Any = None, **options: Any) -> Any:
     """Make a mapper of concept tables without files."""
-    from deft.index.dense import DenseIndex
+    from deft.index.dense import DenseIndex, quantize
     from deft.index.lexical import LexicalIndex
     from deft.mapping.mapper import TermMapper
 
     strings = concepts.strings["string"].to_list()
     encoder = encoder or FakeEncoder()
-    dense, lexical = DenseIndex.build(encoder.encode(strings)), LexicalIndex.build(strings)
+    dense, lexical = DenseIndex.build(quantize(encoder.encode(strings))), LexicalIndex.build(strings)
     return TermMapper(concepts, dense, lexical, encoder, **{"model": make_model(), **options})

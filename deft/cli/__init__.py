@@ -54,6 +54,8 @@ for command in (train.prepare, train.finetune, train.pretrain, train.export, tra
     app.command()(command)
 app.add_typer(index_app, name="index")
 index_app.command("build")(index.index_build)
+index_app.command("add")(index.index_add)
+index_app.command("remove")(index.index_remove)
 index_app.command("verify")(index.index_verify)
 app.command("map")(mapping.map_terms)
 app.command("explain")(mapping.explain_term)

@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 from deft.cli.common import Values, print_record
 from deft.errors import InputError
+
+if TYPE_CHECKING:
+    from deft.index.manifest import Manifest
+
+
+Memory = Annotated[
+    int,
+    typer.Option(min=64, help="MiB that the tables may take while they are made; the rest goes to the disk."),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(min=1, help="Threads of the encoder; default: one a processor.", show_default=False),
+]
+Release = Annotated[
+    Path, typer.Option(help="Folder with MRCONSO.RRF and MRSTY.RRF, in it or in its META; plain or .gz.")
+]
 
 
 class IndexKind(StrEnum):
@@ -17,7 +33,7 @@ class IndexKind(StrEnum):
 
     auto = "auto"
     flat = "flat"
-    pq = "pq"
+    ivf = "ivf"
 
 
 def index_build(
@@ -47,12 +63,17 @@ def index_build(
     ] = None,
     suppressed: Annotated[bool, typer.Option("--suppressed", help="Keep suppressible atoms too.")] = False,
     kind: Annotated[
-        IndexKind, typer.Option(help="Exact search (flat), or codes that propose strings (pq).")
+        IndexKind, typer.Option(help="Exact search (flat), or cells of codes that propose strings (ivf).")
     ] = IndexKind.auto,
     vectors: Annotated[
         Path | None,
-        typer.Option(help="Vectors that `deft encode` wrote: strings in it are not embedded again."),
+        typer.Option(
+            help="Vectors that `deft encode` wrote, or an index (that of the last release, say): strings in "
+            "it are not embedded again."
+        ),
     ] = None,
+    memory: Memory = 1024,
+    threads: Threads = None,
     params: Annotated[
         Path | None,
         typer.Option(
@@ -63,10 +84,12 @@ def index_build(
 ) -> None:
     """Build an index: every distinct string of the Metathesaurus is embedded once.
 
+    Interrupted, it goes on where it was when the same command is run again.
+
     Example: deft index build --umls data/umls --encoder data/encoder --out umls_index --language FRE
     """
     from deft.config import Params
-    from deft.index.build import build_index
+    from deft.index.build import Resources, build_index
     from deft.terminology.rrf import AtomFilter
 
     keep = AtomFilter(
@@ -86,7 +109,54 @@ def index_build(
     if umls is None:
         raise InputError("give --umls or --params.")
     chosen = None if kind is IndexKind.auto else cast("Any", kind.value)
-    manifest = build_index(umls, encoder, out, keep, kind=chosen, vectors=vectors, progress=True)
+    resources = Resources(memory, threads)
+    manifest = build_index(
+        umls, encoder, out, keep, kind=chosen, vectors=vectors, resources=resources, progress=True
+    )
+    _print(manifest)
+
+
+def index_add(
+    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    *,
+    umls: Release,
+    memory: Memory = 1024,
+    threads: Threads = None,
+) -> None:
+    """Add the atoms of a folder of RRF files to an index: new sources, new names, new concepts.
+
+    The filters are those the index was built with. Only strings that the index did not have are embedded; the
+    result is that of a build on both together.
+
+    For a new release that replaces the old one: deft index build --umls NEW --vectors OLD_INDEX ...
+
+    Example: deft index add umls_index --umls local_terms
+    """
+    from deft.index.build import Resources, add_to_index
+
+    _print(add_to_index(index, umls, resources=Resources(memory, threads), progress=True))
+
+
+def index_remove(
+    index: Annotated[Path, typer.Argument(help="Folder of the index.")],
+    *,
+    cui: Annotated[Values, typer.Option(help="Take out this concept. May be repeated.")] = None,
+    source: Annotated[
+        Values, typer.Option(help="Take out the atoms of this source (SAB). May be repeated.")
+    ] = None,
+    memory: Memory = 1024,
+) -> None:
+    """Take concepts or sources out of an index; nothing is embedded.
+
+    Example: deft index remove umls_index --source ICD10 --cui C0012569
+    """
+    from deft.index.build import Resources, remove_from_index
+
+    resources = Resources(memory)
+    _print(remove_from_index(index, cuis=cui or (), sources=source or (), resources=resources, progress=True))
+
+
+def _print(manifest: Manifest) -> None:
     print_record({**manifest.rows, "kind": manifest.kind})
 
 

@@ -20,6 +20,8 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 INFO = "encoder.json"
 FILES = (MODEL, TOKENIZER, INFO)
+RUNTIME = "runtime.json"
+OPTIONAL_FILES = (RUNTIME,)
 
 REBUILD = "Export or quantize the encoder again, or copy the whole folder anew."
 

@@ -20,6 +20,7 @@ from deft.errors import InputError
 from deft.files import atomic_folder, write_json
 from deft.terminology.concepts import Concepts
 from deft.terminology.lexicon import read_cuis
+from deft.terminology.tables import read_concepts
 from deft.text import normalize
 
 HELD_OUT = "held_out.json"
@@ -51,7 +52,7 @@ def prepare(params: PrepareParams, out: Path, *, progress: bool = False) -> Prep
     InputError
         An input is missing or malformed, or no concept is left to learn from.
     """
-    concepts = Concepts.read_umls(params.umls, params.atom_filter(), progress=progress)
+    concepts = read_concepts(params.umls, params.atom_filter(), progress=progress)
     held_out = _held_out(params)
     names = _names(concepts)
     pairs = synonym_pairs(without(names, held_out), params.max_pairs_per_concept, params.seed)

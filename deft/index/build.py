@@ -1,28 +1,78 @@
-"""Build an index: concept tables, vectors, encoder and manifest, in one folder that can be moved anywhere."""
+"""Build an index: concept tables, vectors, encoder and manifest, in one folder that can be moved anywhere.
+
+Every build is the same chain: atoms are gathered (from a release, or from the index that there is), tables
+made of them, strings embedded, searched, described. What changes an index makes it anew, but embeds only
+strings that it did not have: the result is that of a fresh build.
+"""
 
 from __future__ import annotations
 
 import logging
+import re
 import shutil
-from dataclasses import asdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from deft.encoder.bundle import FILES as ENCODER_FILES
+from deft.encoder.bundle import OPTIONAL_FILES
 from deft.encoder.runtime import Encoder
-from deft.files import atomic_folder
-from deft.index.dense import DenseIndex, Kind
+from deft.errors import InputError
+from deft.files import WORKING_FILES, atomic_folder
+from deft.index.dense import CODES, VECTORS, DenseIndex, Kind, open_vectors
 from deft.index.lexical import LexicalIndex
-from deft.index.manifest import NAME, FileRecord, Manifest
-from deft.index.vectors import StoredVectors, encode_with_store
+from deft.index.manifest import ENCODER, FORMAT, NAME, OWN_MODEL, FileRecord, Manifest
+from deft.index.vectors import Known, OldIndex, StoredVectors, embed
+from deft.terminology.concepts import FILES as TABLES
 from deft.terminology.concepts import Concepts
 from deft.terminology.rrf import AtomFilter, find
+from deft.terminology.tables import MEMORY_MIB, SPILL, TableMaker
 
 logger = logging.getLogger(__name__)
 
-ENCODER = "encoder"
-OWN_MODEL = "mapping.json"
-"""A mapping model that was fitted to the index, if there is one."""
+_SHORT_OF_MEMORY = re.compile(r"out of ?memory|bad_?alloc|failed to allocate|cannot allocate", re.IGNORECASE)
 _INPUTS = ("MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF")
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a build may use.
+
+    Attributes
+    ----------
+    memory_mib
+        Memory for the tables while they are made; what does not fit goes to the disk.
+    threads
+        Threads of the encoder; by default one a processor.
+    """
+
+    memory_mib: int = MEMORY_MIB
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What an index is made of.
+
+    Attributes
+    ----------
+    encoder
+        Encoder bundle.
+    inputs, filters
+        What the manifest says of its origin.
+    job
+        What else tells this build from others.
+    gather
+        Gives the atoms to a maker.
+    """
+
+    encoder: Path
+    inputs: dict[str, FileRecord]
+    filters: dict[str, Any]
+    job: dict[str, Any]
+    gather: Callable[[TableMaker], None]
 
 
 def build_index(
@@ -33,9 +83,12 @@ def build_index(
     *,
     kind: Kind | None = None,
     vectors: str | Path | None = None,
+    resources: Resources | None = None,
     progress: bool = False,
 ) -> Manifest:
     """Build the index of a Metathesaurus.
+
+    A build that was interrupted, by whatever, goes on where it was when it is started again.
 
     Parameters
     ----------
@@ -50,55 +103,205 @@ def build_index(
     kind
         Kind of vector index; by default chosen by size.
     vectors
-        Folder written by `deft encode` with the same encoder: strings found there are not embedded again.
+        Folder written by `deft encode`, or an index, of the same encoder: strings found there are not
+        embedded again.
+    resources
+        What it may use.
     progress
         Show progress on standard error.
 
     Raises
     ------
     InputError
-        An input is missing or malformed, nothing passes the filter, or `out` cannot be written or is no
-        index.
+        An input is missing or malformed, nothing passes the filter, `out` cannot be written, is no index or
+        is being written by another process, or memory is short.
     """
-    umls, encoder, out, keep = Path(umls), Path(encoder), Path(out), keep or AtomFilter()
-    model = Encoder.open(encoder)
+    umls, keep = Path(umls), keep or AtomFilter()
+    plan = _Plan(
+        Path(encoder),
+        {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))},
+        asdict(keep),
+        {},
+        lambda maker: maker.add_release(umls, keep, progress=progress),
+    )
+    known = None if vectors is None else _known(Path(vectors))
+    return _build(plan, Path(out), known, resources, kind=kind, progress=progress)
+
+
+def add_to_index(
+    index: str | Path,
+    umls: str | Path,
+    keep: AtomFilter | None = None,
+    *,
+    resources: Resources | None = None,
+    progress: bool = False,
+) -> Manifest:
+    """Add the atoms of a folder of RRF files to an index; only strings it did not have are embedded.
+
+    Parameters
+    ----------
+    index
+        The index; it is replaced when the new one is complete.
+    umls, keep, resources, progress
+        As for `build_index`; a filter that is not given is the one the index was built with.
+
+    Raises
+    ------
+    InputError
+        As for `build_index`.
+    """
+    index, umls = Path(index), Path(umls)
+    manifest = Manifest.read(index)
+    keep = keep or AtomFilter(**{name: _tuple(manifest.filters[name]) for name in asdict(AtomFilter())})
+    old = Concepts.open(index)
+
+    def gather(maker: TableMaker) -> None:
+        maker.add_tables(old)
+        maker.add_release(umls, keep, progress=progress)
+
+    added = {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))}
+    plan = _Plan(
+        index / ENCODER,
+        {**manifest.inputs, **{f"added {umls.name}/{name}": record for name, record in added.items()}},
+        manifest.filters,
+        {"index": _identity(manifest)},
+        gather,
+    )
+    known = OldIndex(index, manifest.encoder["fingerprint"], old)
+    return _build(plan, index, known, resources, progress=progress)
+
+
+def remove_from_index(
+    index: str | Path,
+    *,
+    cuis: Iterable[str] = (),
+    sources: Iterable[str] = (),
+    resources: Resources | None = None,
+    progress: bool = False,
+) -> Manifest:
+    """Take concepts and sources out of an index; nothing is embedded.
+
+    Raises
+    ------
+    InputError
+        The index has none of them, or nothing would be left.
+    """
+    index = Path(index)
+    manifest, old = Manifest.read(index), Concepts.open(index)
+    gone = {"cuis": sorted(set(cuis)), "sources": sorted(set(sources))}
+
+    def gather(maker: TableMaker) -> None:
+        maker.add_tables(old)
+        if not maker.remove(**gone):
+            listed = ", ".join(gone["cuis"] + gone["sources"]) or "nothing"
+            raise InputError(f"has no atom of {listed}.", path=index, remedy="Nothing was changed.")
+
+    plan = _Plan(
+        index / ENCODER,
+        manifest.inputs,
+        {**manifest.filters, "removed": [*manifest.filters.get("removed", ()), gone]},
+        {"index": _identity(manifest)},
+        gather,
+    )
+    known = OldIndex(index, manifest.encoder["fingerprint"], old)
+    return _build(plan, index, known, resources, progress=progress)
+
+
+def _build(
+    plan: _Plan,
+    out: Path,
+    known: Known | None,
+    resources: Resources | None,
+    *,
+    kind: Kind | None = None,
+    progress: bool,
+) -> Manifest:
+    resources = resources or Resources()
+    model = Encoder.open(plan.encoder, threads=resources.threads)
     if (out / OWN_MODEL).exists():
         logger.warning("%s: its own mapping model goes with it; fit it again with `deft fit`.", out)
-    store = None if vectors is None else StoredVectors.open(Path(vectors))
-    concepts = Concepts.read_umls(umls, keep, progress=progress)
-    with atomic_folder(out, marker=NAME) as folder:
-        rows = encode_with_store(concepts.strings["string"].to_list(), model, store, progress=progress)
-        dense = DenseIndex.build(rows, kind=kind)
-        dense.save(folder)
-        LexicalIndex.build(concepts.strings["string"].to_list()).save(folder)
-        concepts.save(folder)
-        (folder / ENCODER).mkdir()
-        for name in ENCODER_FILES:
-            shutil.copyfile(encoder / name, folder / ENCODER / name)
-        manifest = _describe(folder, umls, keep, concepts, model, dense.kind)
+    job = {
+        "format": FORMAT,
+        "inputs": {name: record.sha256 for name, record in plan.inputs.items()},
+        "filters": plan.filters,
+        "encoder": model.fingerprint,
+        **plan.job,
+    }
+    with _enough_memory(), atomic_folder(out, marker=NAME, job=job, worth=VECTORS) as folder:
+        concepts = _tables(plan, folder, resources.memory_mib)
+        embed(concepts, model, folder, known, progress=progress)
+        (folder / CODES).unlink(missing_ok=True)  # of an interrupted build
+        dense = DenseIndex.build(open_vectors(folder), kind=kind)
+        dense.save_codes(folder)
+        strings = (string for part in concepts.all_strings() for string in part)
+        LexicalIndex.build(strings).save(folder)
+        (folder / ENCODER).mkdir(exist_ok=True)
+        for name in (*ENCODER_FILES, *OPTIONAL_FILES):
+            if name in ENCODER_FILES or (plan.encoder / name).exists():
+                shutil.copyfile(plan.encoder / name, folder / ENCODER / name)
+        manifest = _describe(folder, plan, concepts, model, dense)
         manifest.write(folder)
     return manifest
 
 
-def _describe(
-    folder: Path, umls: Path, keep: AtomFilter, concepts: Concepts, model: Encoder, kind: str
-) -> Manifest:
-    inputs = {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))}
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+def _tables(plan: _Plan, folder: Path, memory_mib: int) -> Concepts:
+    """Make the tables, unless an interrupted build has made them; that of the strings is written last."""
+    if not (folder / TABLES[-1]).exists():
+        for leftover in folder.glob(f"{SPILL}*"):
+            shutil.rmtree(leftover)
+        order = plan.filters.get("languages") or ()
+        with TableMaker(order, memory_mib=memory_mib, spill=folder) as maker:
+            plan.gather(maker)
+            maker.make().save(folder)
+    return Concepts.open(folder)
+
+
+def _describe(folder: Path, plan: _Plan, concepts: Concepts, model: Encoder, dense: DenseIndex) -> Manifest:
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    files = {path.relative_to(folder).as_posix(): path for path in paths}
+    own = {NAME, *WORKING_FILES}
     return Manifest(
-        inputs=inputs,
-        filters=asdict(keep),
-        rows={
-            "strings": len(concepts.strings),
-            "atoms": len(concepts.atoms),
-            "concepts": len(concepts.concepts),
-        },
+        inputs=plan.inputs,
+        filters=plan.filters,
+        rows=concepts.rows,
         encoder={
             "fingerprint": model.fingerprint,
             "dimension": model.dimension,
             "precision": model.info.precision,
             "engine": model.info.engine,
         },
-        kind=kind,
-        files={path.relative_to(folder).as_posix(): FileRecord.of(path) for path in files},
+        kind=dense.kind,
+        search=dense.search_settings,
+        files={name: FileRecord.of(path) for name, path in files.items() if name not in own},
     )
+
+
+def _known(folder: Path) -> Known:
+    if (folder / NAME).exists():
+        return OldIndex(folder, Manifest.read(folder).encoder["fingerprint"], Concepts.open(folder))
+    return StoredVectors.open(folder)
+
+
+def _identity(manifest: Manifest) -> str:
+    """Tell one index from another by its strings, atoms and concepts."""
+    return " ".join(manifest.files[name].sha256 for name in TABLES)
+
+
+def _tuple(value: Any) -> Any:  # noqa: ANN401 - JSON knows lists alone
+    return tuple(value) if isinstance(value, list) else value
+
+
+@contextmanager
+def _enough_memory() -> Iterator[None]:
+    """Word what libraries say when memory is short."""
+    try:
+        yield
+    except Exception as error:  # each library has its own; what is something else goes on
+        if not isinstance(error, MemoryError) and not _SHORT_OF_MEMORY.search(f"{type(error)} {error}"):
+            raise
+        remedy = (
+            "Lower --memory or --threads, close other programs, or keep fewer languages or sources; "
+            "strings that were embedded are not embedded again."
+        )
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"memory is short ({said}).", remedy=remedy) from error

@@ -1,13 +1,17 @@
 """Nearest strings by cosine similarity.
 
-Vectors lie in a file that is mapped into memory. A small index is searched exactly, by matrix products. In a
-larger one, product-quantized codes of four bits (Jégou et al. 2011; André et al. 2015, in FAISS as "fast
-scan") propose rows, and the vectors themselves decide.
+Vectors are kept as directions in whole numbers, a byte a value, in a file that is mapped into memory: that
+moves a cosine by less than a thousandth. A small index is searched exactly, by matrix products. In a larger
+one, cells of an inverted file (Sivic and Zisserman 2003) with product-quantized codes of four bits in them
+(Jégou et al. 2011; André et al. 2015, in FAISS as "fast scan") propose rows, and the vectors decide.
 """
 
 from __future__ import annotations
 
+import io
 import os
+from collections.abc import Iterable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -18,7 +22,7 @@ from deft.errors import InputError
 
 VECTORS, CODES = "vectors.npy", "codes.faiss"
 
-Kind = Literal["flat", "pq"]
+Kind = Literal["flat", "ivf"]
 
 FLAT_ROWS = 20_000
 """Up to this size exact search takes about a millisecond."""
@@ -29,9 +33,14 @@ TOLERANCE = 1e-5
 _CHUNK = 1 << 20  # bytes handed over at once
 _DECIMALS = 6
 _BLOCK = 1 << 14  # rows of a matrix product
-_BITS = 4
-_TRAINING_ROWS = 20_000
+_LARGEST = 127
+_BITS, _PER_CODE = 4, 4  # four values share a code of four bits: 48 bytes stand for 1,536
+_LEAST_CELLS, _MOST_CELLS = 64, 8192
+_LOOKED_IN = 8  # one cell in so many
+_LEAST_LOOKED_IN = 32
+_TRAINING_ROWS, _TRAINING_ROWS_A_CELL = 50_000, 40
 _PROPOSED, _LEAST_PROPOSED = 6, 400  # rows that the codes propose, for each that is wanted
+_SEED = 13
 _REBUILD = "Build the index again."
 
 
@@ -39,18 +48,24 @@ _REBUILD = "Build the index again."
 os.register_at_fork(after_in_child=lambda: cast("Any", faiss).omp_set_num_threads(1))
 
 
+def quantize(vectors: np.ndarray) -> np.ndarray:
+    """Return the directions of vectors in whole numbers: int8 of the same shape, the largest value 127."""
+    largest = np.abs(vectors).max(axis=1, keepdims=True)
+    return np.asarray(np.rint(vectors * (_LARGEST / largest)), dtype=np.int8)
+
+
 class DenseIndex:
-    """An inner-product index over unit vectors, a row a string.
+    """An index of directions for the cosine, a row a string.
 
     Parameters
     ----------
     vectors
-        float32 unit vectors of shape (n, d).
+        int8 of shape (n, d): directions, as `quantize` gives them.
     codes
-        Codes that propose rows; none in an exact index.
+        Cells of codes that propose rows; none in an exact index.
     """
 
-    def __init__(self, vectors: np.ndarray, codes: faiss.Index | None = None) -> None:
+    def __init__(self, vectors: np.ndarray, codes: faiss.IndexIVF | None = None) -> None:
         self._vectors = vectors
         self._codes = codes
 
@@ -65,38 +80,42 @@ class DenseIndex:
 
     @property
     def kind(self) -> Kind:
-        """How it is searched: exactly, or by codes that propose rows."""
-        return "flat" if self._codes is None else "pq"
+        """How it is searched: exactly, or by cells of codes that propose rows."""
+        return "flat" if self._codes is None else "ivf"
+
+    @property
+    def search_settings(self) -> dict[str, int]:
+        """What an approximate search does: number of cells, of those looked in, of rows proposed."""
+        if self._codes is None:
+            return {}
+        return {"cells": self._codes.nlist, "looked_in": _looked_in(self._codes.nlist), "proposed": _PROPOSED}
 
     @classmethod
     def build(cls, vectors: np.ndarray, *, kind: Kind | None = None) -> DenseIndex:
-        """Index float32 unit vectors of shape (n, d); the kind is chosen by their number.
+        """Index directions, int8 of shape (n, d); the kind is chosen by their number.
+
+        Beside the codes (an eighth of the vectors), memory holds a block of vectors and a training sample.
 
         Raises
         ------
         InputError
-            Codes are asked for, and there are too few vectors or their length is odd.
+            Codes are asked for, and there are too few vectors or their length cannot be parted.
         """
-        vectors = np.ascontiguousarray(vectors, dtype=np.float32)
-        chosen = kind or ("flat" if len(vectors) <= FLAT_ROWS or vectors.shape[1] % 2 else "pq")
+        count, dimension = vectors.shape
+        odd = bool(dimension % _PER_CODE)
+        chosen = kind or ("flat" if count <= FLAT_ROWS or odd else "ivf")
         if chosen == "flat":
             return cls(vectors)
-        if len(vectors) < 1 << _BITS or vectors.shape[1] % 2:
-            problem = f"codes cannot be made of {len(vectors)} vectors of length {vectors.shape[1]}."
+        if count < 1 << _BITS or odd:
+            problem = f"codes cannot be made of {count} vectors of length {dimension}."
             raise InputError(problem, remedy="Choose the kind flat.")
-        # two values share a code: at half a byte for them, 96 bytes stand for 1,536
-        codes = faiss.IndexPQFastScan(
-            vectors.shape[1], vectors.shape[1] // 2, _BITS, faiss.METRIC_INNER_PRODUCT
-        )
-        sample = np.linspace(0, len(vectors) - 1, min(len(vectors), _TRAINING_ROWS)).astype(np.int64)
-        cast("Any", codes).train(vectors[sample])
-        cast("Any", codes).add(vectors)
+        codes = _train(vectors)
+        for block in _blocks(vectors, np.arange(count)):
+            cast("Any", codes).add(block)
         return cls(vectors, codes)
 
-    def save(self, folder: Path) -> None:
-        """Write the index into a folder that exists."""
-        with (folder / VECTORS).open("wb") as stream:
-            np.save(stream, self._vectors)
+    def save_codes(self, folder: Path) -> None:
+        """Write the codes, if there are any, into a folder that holds the vectors (`write_vectors`)."""
         if self._codes is None:
             return
         # FAISS's own file writer says nothing when the disk is full as the file is closed; Python's does
@@ -105,23 +124,22 @@ class DenseIndex:
 
     @classmethod
     def open(cls, folder: Path) -> DenseIndex:
-        """Map the index that `save` wrote into memory.
+        """Map the index in a folder into memory.
 
         Raises
         ------
         InputError
             A file is missing or is not of this form.
         """
-        try:
-            vectors = np.load(folder / VECTORS, mmap_mode="r")
-        except (OSError, ValueError, EOFError) as error:
-            raise InputError("is no readable array.", path=folder / VECTORS, remedy=_REBUILD) from error
+        vectors = open_vectors(folder)
         if not (folder / CODES).exists():
             return cls(vectors)
         try:
             codes = faiss.read_index(str(folder / CODES), faiss.IO_FLAG_MMAP_IFC)
         except RuntimeError as error:
             raise InputError("is no readable FAISS index.", path=folder / CODES, remedy=_REBUILD) from error
+        if not isinstance(codes, faiss.IndexIVF) or codes.ntotal != len(vectors):
+            raise InputError("is of another index.", path=folder / CODES, remedy=_REBUILD)
         return cls(vectors, codes)
 
     def search(
@@ -141,7 +159,7 @@ class DenseIndex:
         count
             Number of neighbours, at most the size of the index.
         allowed
-            Which rows may be found, bool of shape (size of the index,); all if None. It is searched exactly.
+            Which rows may be found, bool of shape (size of the index,); all if None.
 
         Returns
         -------
@@ -166,27 +184,40 @@ class DenseIndex:
         They are summed in double precision and rounded to six decimals, so that they depend on nothing else.
         """
         vectors = self._vectors[rows].astype(np.float64)
+        lengths = np.sqrt((vectors * vectors).sum(axis=1))
         # not a matrix product: the order of its sums depends on the shapes
-        exact = [(vectors * query.astype(np.float64)).sum(axis=1) for query in queries]
+        exact = [(vectors * query.astype(np.float64)).sum(axis=1) / lengths for query in queries]
         return np.asarray(np.round(np.stack(exact), _DECIMALS))
 
     def _propose(self, queries: np.ndarray, count: int, allowed: np.ndarray | None) -> list[np.ndarray]:
-        """Return rows for each query, at least `count`, the nearest among them."""
+        """Return rows for each query, at least `count` if there are, the nearest among them."""
+        size = len(self) if allowed is None else int(allowed.sum())
         wanted = max(_PROPOSED * count, _LEAST_PROPOSED)
-        if self._codes is None or allowed is not None or wanted * 2 > len(self):
-            rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
-            return self._nearest(queries, rows, count)
-        _, found = cast("Any", self._codes).search(queries, wanted)
-        return [near[near >= 0] for near in found]
+        if self._codes is None or size <= max(FLAT_ROWS, 2 * wanted):
+            return self._nearest(queries, count, allowed)
+        settings: dict[str, Any] = {"nprobe": _looked_in(self._codes.nlist)}
+        if allowed is not None:
+            settings["sel"] = cast("Any", faiss).IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        parameters = faiss.SearchParametersIVF(**settings)
+        # one by one: what the codes propose may depend on the size of the batch
+        found = [
+            cast("Any", self._codes).search(query[None, :], wanted, params=parameters)[1][0]
+            for query in queries
+        ]
+        proposed = [near[near >= 0] for near in found]
+        if any(len(near) < count for near in proposed):  # the cells that were looked in hold too few
+            return self._nearest(queries, count, allowed)
+        return proposed
 
-    def _nearest(self, queries: np.ndarray, rows: np.ndarray, count: int) -> list[np.ndarray]:
-        """Return the `count` nearest of `rows` and those hardly farther than the last, by matrix products."""
+    def _nearest(self, queries: np.ndarray, count: int, allowed: np.ndarray | None) -> list[np.ndarray]:
+        """Return the `count` nearest rows and those hardly farther than the last, by matrix products."""
         best = [np.zeros(0, dtype=np.int64)] * len(queries)
         scores = [np.zeros(0, dtype=np.float32)] * len(queries)
-        whole = len(rows) == len(self)
-        for start in range(0, len(rows), _BLOCK):
-            block = rows[start : start + _BLOCK]
-            vectors = self._vectors[start : start + _BLOCK] if whole else self._vectors[block]
+        rows = np.arange(len(self)) if allowed is None else np.flatnonzero(allowed)
+        start = 0
+        for vectors in _blocks(self._vectors, rows) if len(self) > FLAT_ROWS else [self._held[rows]]:
+            block = rows[start : start + len(vectors)]
+            start += len(vectors)
             for place, row in enumerate(queries @ vectors.T):
                 near = np.concatenate([scores[place], row])
                 places = np.concatenate([best[place], block])
@@ -195,3 +226,101 @@ class DenseIndex:
                     near, places = near[kept], places[kept]
                 scores[place], best[place] = near, places
         return best
+
+    @cached_property
+    def _held(self) -> np.ndarray:
+        """Unit vectors of a small index, float32 of shape (n, d)."""
+        return _unit(self._vectors)
+
+
+def write_vectors(path: Path, blocks: Iterable[np.ndarray], written: int, shape: tuple[int, int]) -> None:
+    """Write directions that come in blocks, each on the disk before the next is asked for.
+
+    Parameters
+    ----------
+    path
+        The file.
+    blocks
+        int8 of shape (any number, d), the rows from `written` on.
+    written
+        Rows of the file that stay (see `rows_written`).
+    shape
+        Of the whole.
+    """
+    header = _header(shape)
+    with path.open("r+b" if written else "wb") as stream:
+        if not written:
+            stream.write(header)
+        stream.truncate(len(header) + written * shape[1])
+        stream.seek(0, os.SEEK_END)
+        for block in blocks:
+            stream.write(np.ascontiguousarray(block).data)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+def rows_written(path: Path, count: int, dimension: int) -> int:
+    """Return how many whole rows there are of an array that may be cut off; 0 if it is of another shape."""
+    header = _header((count, dimension))
+    try:
+        with path.open("rb") as stream:
+            same = stream.read(len(header)) == header
+    except OSError:
+        return 0
+    return min(count, (path.stat().st_size - len(header)) // dimension) if same else 0
+
+
+def _header(shape: tuple[int, int]) -> bytes:
+    """Return the start of a NumPy file of int8 (NumPy's NEP 1)."""
+    stream = io.BytesIO()
+    about = {"descr": "|i1", "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, about)
+    return stream.getvalue()
+
+
+def open_vectors(folder: Path) -> np.ndarray:
+    """Map the directions of an index into memory: int8 of shape (n, d).
+
+    Raises
+    ------
+    InputError
+        The file is missing or is not of this form.
+    """
+    path = folder / VECTORS
+    try:
+        vectors: np.ndarray = np.load(path, mmap_mode="r")
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError("is no readable array.", path=path, remedy=_REBUILD) from error
+    if vectors.dtype != np.int8 or vectors.ndim != 2:
+        problem = f"holds {vectors.dtype} of shape {vectors.shape}, not rows of int8."
+        raise InputError(problem, path=path, remedy=_REBUILD)
+    return vectors
+
+
+def _train(vectors: np.ndarray) -> faiss.IndexIVF:
+    """Find cells and codes on a sample; cells are so many that one holds about as many rows."""
+    count, dimension = vectors.shape
+    cells = int(np.clip(2 ** round(np.log2(count) / 2), _LEAST_CELLS, _MOST_CELLS))
+    cells = max(1, min(cells, count // _TRAINING_ROWS_A_CELL))
+    size = min(count, max(_TRAINING_ROWS, _TRAINING_ROWS_A_CELL * cells))
+    sample = np.sort(np.random.default_rng(_SEED).choice(count, size, replace=False))
+    kind = f"IVF{cells},PQ{dimension // _PER_CODE}x{_BITS}fs"
+    codes = cast("Any", faiss).index_factory(dimension, kind, faiss.METRIC_INNER_PRODUCT)
+    codes.train(np.concatenate(list(_blocks(vectors, sample))))
+    return cast("faiss.IndexIVF", codes)
+
+
+def _looked_in(cells: int) -> int:
+    return min(cells, max(_LEAST_LOOKED_IN, cells // _LOOKED_IN))
+
+
+def _blocks(vectors: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield the unit vectors of rows a block at a time."""
+    for start in range(0, len(rows), _BLOCK):
+        yield _unit(vectors[rows[start : start + _BLOCK]])
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    values = vectors.astype(np.float32)
+    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    return values

@@ -11,8 +11,11 @@ import deft
 from deft.errors import InputError
 from deft.files import read_json, sha256, write_json
 
-FORMAT = 2
+FORMAT = 3
 NAME = "manifest.json"
+ENCODER = "encoder"
+OWN_MODEL = "mapping.json"
+"""A mapping model that was fitted to the index, if there is one."""
 
 _REBUILD = "Build it again with `deft index build`."
 
@@ -49,7 +52,10 @@ class Manifest(BaseModel):
     encoder
         Fingerprint of the encoder, its dimension and precision.
     kind
-        Kind of vector index.
+        Kind of vector index: searched exactly (flat), or by cells of codes (ivf).
+    search
+        Of an approximate index: how many cells it has, how many are looked in, and how many rows are
+        proposed for each that is wanted.
     files
         Every other file of the folder.
     """
@@ -63,6 +69,7 @@ class Manifest(BaseModel):
     rows: dict[str, int]
     encoder: dict[str, Any]
     kind: str
+    search: dict[str, int] = {}
     files: dict[str, FileRecord]
 
     def write(self, folder: Path) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from deft.errors import InputError
 from deft.files import atomic_folder, read_json, write_json
+from deft.index.dense import VECTORS, open_vectors, quantize, rows_written, write_vectors
+from deft.terminology.concepts import Concepts
 from deft.terminology.lexicon import read_terms
 from deft.text import clean
 
@@ -19,6 +23,8 @@ if TYPE_CHECKING:
     from deft.encoder.runtime import Encoder
 
 INFO = "vectors.json"
+
+_STRINGS = 1 << 14  # embedded and written at once
 
 _AGAIN = "Run `deft encode` again."
 
@@ -40,6 +46,18 @@ class StoredVectors:
     fingerprint: str
     strings: Sequence[str]
     vectors: np.ndarray
+
+    def rows_of(self, strings: Sequence[str]) -> np.ndarray:
+        """Return the row of each string, -1 where there is none."""
+        return np.array([self._rows.get(string, -1) for string in strings], dtype=np.int64)
+
+    def directions(self, rows: np.ndarray) -> np.ndarray:
+        """Return the directions of rows, int8 of shape (rows, d)."""
+        return quantize(self.vectors[rows])
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {string: row for row, string in enumerate(self.strings)}
 
     @classmethod
     def open(cls, folder: Path) -> StoredVectors:
@@ -108,26 +126,82 @@ def encode_to_folder(
     return StoredVectors(encoder.fingerprint, strings, vectors)
 
 
-def encode_with_store(
-    strings: Sequence[str], encoder: Encoder, store: StoredVectors | None, *, progress: bool = False
-) -> np.ndarray:
-    """Return the vectors of `strings`, taken from `store` where it has them.
+def embed(
+    concepts: Concepts, encoder: Encoder, folder: Path, known: Known | None = None, *, progress: bool = False
+) -> None:
+    """Write the directions of all strings of `concepts` into `folder`; rows that are there are skipped.
+
+    Whatever kills it, a part of `_STRINGS` strings is all that is lost.
 
     Raises
     ------
     InputError
-        `store` was made by another encoder.
+        `known` is of another encoder.
     """
-    if store is None:
-        return encoder.encode(strings, progress=progress)
-    if store.fingerprint != encoder.fingerprint:
-        remedy = "Run `deft encode` with this encoder, or leave out --vectors."
+    if known is not None and known.fingerprint != encoder.fingerprint:
+        remedy = "Run `deft encode` with this encoder, or leave out what was embedded before."
         raise InputError("the stored vectors were made by another encoder.", remedy=remedy)
-    row_of = {string: row for row, string in enumerate(store.strings)}
-    rows = np.array([row_of.get(string, -1) for string in strings])
-    vectors = np.empty((len(strings), encoder.dimension), dtype=np.float32)
-    vectors[rows >= 0] = store.vectors[rows[rows >= 0]]
+    path, count = folder / VECTORS, concepts.rows["strings"]
+    written = rows_written(path, count, encoder.dimension)
+    written -= written % _STRINGS if written < count else 0  # strings are embedded in the same company
+    with tqdm(total=count, initial=written, disable=not progress, unit="string", desc="embed") as bar:
+
+        def blocks() -> Iterator[np.ndarray]:
+            for strings in concepts.all_strings(start=written, size=_STRINGS):
+                yield _directions(strings, encoder, known)
+                bar.update(len(strings))
+
+        write_vectors(path, blocks(), written, (count, encoder.dimension))
+
+
+def _directions(strings: list[str], encoder: Encoder, known: Known | None) -> np.ndarray:
+    """Return the directions of strings, int8 of shape (strings, d), from `known` where it has them."""
+    rows = np.full(len(strings), -1) if known is None else known.rows_of(strings)
+    directions = np.empty((len(strings), encoder.dimension), dtype=np.int8)
+    if known is not None:
+        directions[rows >= 0] = known.directions(rows[rows >= 0])
     missing = [strings[int(place)] for place in np.flatnonzero(rows < 0)]
     if missing:
-        vectors[rows < 0] = encoder.encode(missing, progress=progress)
-    return vectors
+        directions[rows < 0] = quantize(encoder.encode(missing))
+    return directions
+
+
+class Known(Protocol):
+    """Directions of strings that were embedded before."""
+
+    @property
+    def fingerprint(self) -> str:
+        """The encoder that made them."""
+
+    def rows_of(self, strings: Sequence[str]) -> np.ndarray:
+        """Return the row of each string, -1 where there is none."""
+
+    def directions(self, rows: np.ndarray) -> np.ndarray:
+        """Return int8 of shape (rows, d)."""
+
+
+class OldIndex:
+    """The directions of an index.
+
+    Parameters
+    ----------
+    folder
+        An index.
+    fingerprint
+        Its encoder.
+    concepts
+        Its tables.
+    """
+
+    def __init__(self, folder: Path, fingerprint: str, concepts: Concepts) -> None:
+        self.fingerprint = fingerprint
+        self._strings = concepts
+        self._vectors = open_vectors(folder)
+
+    def rows_of(self, strings: Sequence[str]) -> np.ndarray:
+        """Return the row of each string, -1 where there is none."""
+        return np.array([self._strings.row_of_string(string) for string in strings], dtype=np.int64)
+
+    def directions(self, rows: np.ndarray) -> np.ndarray:
+        """Return int8 of shape (rows, d)."""
+        return np.asarray(self._vectors[rows])

@@ -42,23 +42,26 @@ class ConceptFilter:
         """
         if self == ConceptFilter():
             return None
-        mask: np.ndarray = self._concepts(concepts)[concepts.atoms["concept"].to_numpy()]
+        mask: np.ndarray = self._concepts(concepts)[concepts.numbers("atoms", "concept")]
         for column, values in (("language", self.languages), ("source", self.sources)):
             if values:
-                _check_known(column, values, set(concepts.atoms[column].unique()))
-                mask &= concepts.atoms[column].isin(values).to_numpy()
+                labels = concepts.labels("atoms", column)
+                _check_known(column, values, set(labels.values))
+                mask &= labels.isin(values)
         if not mask.any():
             raise InputError("no atom of the index passes the filters.", remedy="Ask for less.")
         return mask
 
     def _concepts(self, concepts: Concepts) -> np.ndarray:
-        mask = np.ones(len(concepts.concepts), dtype=bool)
+        mask = np.ones(concepts.rows["concepts"], dtype=bool)
         if self.semantic_types or self.semantic_groups:
-            known = set(concepts.concepts["semantic_types"].str.split(";").explode().unique())
+            listed = concepts.labels("concepts", "semantic_types").values
+            known = {tui for types in listed for tui in types.split(";")}
             _check_known("semantic type", self.semantic_types, known)
             mask = _having({*self.semantic_types, *types_of(self.semantic_groups)}, concepts)
         if self.exclude:
-            mask &= ~concepts.concepts["cui"].isin(self.exclude).to_numpy()
+            rows = [row for cui in self.exclude if (row := concepts.row_of(cui)) is not None]
+            mask[rows] = False
         return mask
 
 
@@ -70,7 +73,7 @@ def atoms_of_group(group: str, concepts: Concepts) -> np.ndarray:
     InputError
         The group does not exist.
     """
-    mask: np.ndarray = _having(types_of((group,)), concepts)[concepts.atoms["concept"].to_numpy()]
+    mask: np.ndarray = _having(types_of((group,)), concepts)[concepts.numbers("atoms", "concept")]
     return mask
 
 
@@ -78,14 +81,15 @@ def strings_of(atoms: np.ndarray | None, concepts: Concepts) -> np.ndarray | Non
     """Return which strings have an atom that passes, of shape (strings,), or None if all do."""
     if atoms is None:
         return None
-    counts = np.bincount(concepts.atoms["string"].to_numpy()[atoms], minlength=len(concepts.strings))
-    return np.asarray(counts > 0)
+    strings = np.zeros(concepts.rows["strings"], dtype=bool)
+    strings[concepts.numbers("atoms", "string")[atoms]] = True
+    return strings
 
 
 def _having(types: Collection[str], concepts: Concepts) -> np.ndarray:
     """Return which concepts have one of the semantic types."""
-    own = concepts.concepts["semantic_types"].str.split(";")
-    return np.asarray(~own.map(frozenset(types).isdisjoint).to_numpy(dtype=bool))
+    labels = concepts.labels("concepts", "semantic_types")
+    return labels.isin(own for own in labels.values if not set(types).isdisjoint(own.split(";")))
 
 
 def _check_known(what: str, values: tuple[str, ...], known: set[str]) -> None:

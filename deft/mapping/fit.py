@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from deft.config import Block
 from deft.corpora.split import held_out
 from deft.errors import InputError
-from deft.index.build import OWN_MODEL
+from deft.index.manifest import OWN_MODEL
 from deft.mapping.filters import ConceptFilter
 from deft.mapping.fusion import MappingModel, reciprocal_rank_fusion
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool

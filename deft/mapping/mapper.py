@@ -15,10 +15,9 @@ from tqdm import tqdm
 
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
-from deft.index.build import ENCODER, OWN_MODEL
 from deft.index.dense import TOLERANCE, DenseIndex
 from deft.index.lexical import LexicalIndex
-from deft.index.manifest import Manifest
+from deft.index.manifest import ENCODER, OWN_MODEL, Manifest
 from deft.mapping.curated import Curated
 from deft.mapping.filters import ConceptFilter, atoms_of_group, strings_of
 from deft.mapping.fusion import SHIPPED, MappingModel
@@ -99,15 +98,9 @@ class TermMapper:
         self._dense = dense
         self._lexical = lexical
         self._maker = PoolMaker(concepts)
-        self._strings = concepts.strings["string"].to_numpy()
-        self._atoms = {
-            name: concepts.atoms[name].to_numpy()
-            for name in ("string", "concept", "language", "source", "term_type")
-        }
-        self._about = {
-            name: concepts.concepts[name].to_numpy()
-            for name in ("cui", "name", "semantic_types", "definition")
-        }
+        self._atoms = {name: concepts.numbers("atoms", name) for name in ("string", "concept")}
+        self._labels = {name: concepts.labels("atoms", name) for name in ("language", "source", "term_type")}
+        self._types = concepts.labels("concepts", "semantic_types")
         self._limits = lru_cache(maxsize=_MASKS)(self._new_limits)
         self._curated = curated
         for message in curated.missing(_Known(concepts)) if curated is not None else ():
@@ -338,17 +331,17 @@ class TermMapper:
         self, rank: int, pool: Pool, place: int, *, match: Match, score: float, confidence: float
     ) -> Candidate:
         concept, atom = pool.concept[place], pool.atom[place]
-        types = self._about["semantic_types"][concept]
+        types = self._types.at(concept)
         return Candidate(
             rank=rank,
-            cui=self._about["cui"][concept],
-            name=self._about["name"][concept],
-            matched=self._strings[self._atoms["string"][atom]],
-            language=self._atoms["language"][atom],
-            source=self._atoms["source"][atom],
-            term_type=self._atoms["term_type"][atom],
+            cui=self.concepts.cui(concept),
+            name=self.concepts.text("concepts", "name", concept),
+            matched=self.concepts.text("strings", "string", self._atoms["string"][atom]),
+            language=self._labels["language"].at(atom),
+            source=self._labels["source"].at(atom),
+            term_type=self._labels["term_type"].at(atom),
             semantic_types=tuple(types.split(";")) if types else (),
-            definition=self._about["definition"][concept],
+            definition=self.concepts.text("concepts", "definition", concept),
             match=match,
             cosine=float(pool.column("cosine")[place]),
             lexical=float(pool.column("lexical")[place]),
@@ -370,10 +363,10 @@ class TermMapper:
         if not len(order) or chosen[order[0]]:
             return False
         rows = self._atoms["string"][pool.atom[order]]
-        same = self.concepts.first_atom[rows[0] : rows[0] + 2]
-        if np.isin(pool.concept[order[1:]], self._atoms["concept"][slice(*same)]).any():
+        (start,), (count,) = self.concepts.atoms_of(rows[:1])
+        if np.isin(pool.concept[order[1:]], self._atoms["concept"][start : start + count]).any():
             return True
-        first, *others = map(normalize, self._strings[rows[:_LOOK]])
+        first, *others = map(normalize, self.concepts.texts("strings", "string", rows[:_LOOK]))
         return first in others
 
     def _new_limits(self, keep: ConceptFilter, group: str) -> _Limits:

@@ -40,7 +40,6 @@ _NEAR = 0.1  # strings this much below the best cosine agree with it
 _WORD = re.compile(r"\w+")
 _LEAST_STEM = 4
 _FIRST_CUIS = 0.02  # millions: the first twenty thousand count as equally old
-_MESH = "MSH"  # MSH and its translations: MSHFRE, MSHGER ...
 
 
 @dataclass(frozen=True)
@@ -103,17 +102,13 @@ class PoolMaker:
 
     def __init__(self, concepts: Concepts) -> None:
         self._concepts = concepts
-        atoms = concepts.atoms
-        self._strings = concepts.strings["string"].to_numpy()
-        self._name = concepts.concepts["name"].to_numpy()
-        self._concept = atoms["concept"].to_numpy()
-        self._french = (atoms["language"] == "FRE").to_numpy()
-        self._preferred = atoms["preferred"].to_numpy(dtype=bool)
-        self._names = np.bincount(self._concept, minlength=len(concepts.concepts))
-        number = concepts.concepts["cui"].str[1:].astype(float).to_numpy()
-        self._age = -np.log(number / 1e6 + _FIRST_CUIS)
-        of_mesh = self._concept[atoms["source"].str.startswith(_MESH).to_numpy()]
-        self._mesh = np.bincount(of_mesh, minlength=len(concepts.concepts)) > 0
+        self._concept = concepts.numbers("atoms", "concept")
+        self._preferred = concepts.numbers("atoms", "preferred")
+        self._language = concepts.labels("atoms", "language")
+        self._names = concepts.numbers("concepts", "atoms")
+        self._sources = concepts.numbers("concepts", "sources")
+        self._number = concepts.numbers("concepts", "cui")
+        self._mesh = concepts.numbers("concepts", "mesh")
 
     def make(
         self, texts: Sequence[str], evidence: Evidence, allowed: np.ndarray | None, order: str = "both"
@@ -153,12 +148,12 @@ class PoolMaker:
             "cosine_gap": best["cosine"] - best["cosine"].max(initial=-1.0),
             "lexical_gap": best["lexical"] - best["lexical"].max(initial=0.0),
             "name": self._name_overlap(texts, concept[first]),
-            "french": self._french[atoms[first]],
+            "french": [self._language.at(atom) == "FRE" for atom in atoms[first]],
             "preferred": self._preferred[atoms[first]],
             "agreement": np.log1p(agreement),
-            "sources": np.log(self._concepts.source_counts[concept[first]]),
+            "sources": np.log(self._sources[concept[first]]),
             "names": np.log(self._names[concept[first]]),
-            "age": self._age[concept[first]],
+            "age": -np.log(self._number[concept[first]] / 1e6 + _FIRST_CUIS),
             "mesh": self._mesh[concept[first]],
         }
         features = np.stack([np.asarray(columns[name], dtype=np.float64) for name in FEATURES], axis=1)
@@ -166,8 +161,7 @@ class PoolMaker:
 
     def _atoms(self, rows: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the atoms of strings, and the place in `rows` of each."""
-        starts = self._concepts.first_atom[rows]
-        counts = self._concepts.first_atom[rows + 1] - starts
+        starts, counts = self._concepts.atoms_of(rows)
         place = np.repeat(np.arange(len(rows)), counts)
         atoms = np.arange(len(place)) + np.repeat(starts - np.cumsum(counts) + counts, counts)
         if allowed is None:
@@ -181,8 +175,7 @@ class PoolMaker:
         stems = [_stems(key) for _, key in queries]
         names = ("exact", "same", "overlap", "coverage")
         values = np.zeros((len(rows), len(names)))
-        for place, row in enumerate(rows):
-            string = self._strings[row]
+        for place, string in enumerate(self._concepts.texts("strings", "string", rows)):
             key = normalize(string)
             own = _stems(key)
             trust = 1.0
@@ -196,7 +189,7 @@ class PoolMaker:
     def _name_overlap(self, texts: Sequence[str], concepts: np.ndarray) -> np.ndarray:
         """Compare the words of the query and its variants with the preferred name, the best over them."""
         stems = [_stems(normalize(text)) for text in texts]
-        names = [_stems(normalize(self._name[row])) for row in concepts]
+        names = [_stems(normalize(name)) for name in self._concepts.texts("concepts", "name", concepts)]
         return np.array([max(_dice(own, words) for words in stems) for own in names], dtype=np.float64)
 
 

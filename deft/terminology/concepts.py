@@ -1,202 +1,266 @@
 """Concepts on disk: which concepts each string names, and what is shown of a concept.
 
 A string may name several concepts and a concept has several strings. A string is stored once, whatever the
-number of its atoms, and its row is also the row of its vector.
+number of its atoms, and its row is also the row of its vector. The tables are Arrow files that are mapped
+into memory: opening them reads nothing, and processes share what they read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
 
 from deft.errors import InputError
-from deft.terminology.rrf import (
-    AtomFilter,
-    read_atoms,
-    read_definitions,
-    read_retired,
-    read_semantic_types,
+from deft.files import atomic_write
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_COUNT, _FLAG, _TEXT, _LABEL = (
+    pa.int32(),
+    pa.uint8(),
+    pa.large_string(),
+    pa.dictionary(pa.int32(), pa.string()),
 )
-from deft.text import clean
 
-FILES = ("strings.parquet", "atoms.parquet", "concepts.parquet", "retired.parquet")
+SCHEMAS = {
+    "atoms": pa.schema(
+        {
+            "string": _COUNT,
+            "concept": _COUNT,
+            "language": _LABEL,
+            "source": _LABEL,
+            "term_type": _LABEL,
+            "preferred": _FLAG,
+            "code": _TEXT,
+        }
+    ),
+    "concepts": pa.schema(
+        {
+            "cui": _COUNT,
+            "name": _TEXT,
+            "semantic_types": _LABEL,
+            "definition": _TEXT,
+            "definition_source": _LABEL,
+            "atoms": _COUNT,
+            "sources": _COUNT,
+            "mesh": _FLAG,
+        }
+    ),
+    "retired": pa.schema({"cui": _COUNT, "target": _COUNT}),
+    "strings": pa.schema({"string": _TEXT, "first_atom": _COUNT}),
+}
+"""The tables and their columns; a CUI is stored as its number."""
 
-_OTHER_LANGUAGE = 99
+FILES = tuple(f"{name}.arrow" for name in SCHEMAS)
+
+_REBUILD = "Build the index again."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """A column of few distinct values: the code of each row, and the value of each code."""
+
+    codes: np.ndarray
+    values: tuple[str, ...]
+
+    def at(self, row: int) -> str:
+        """Return the value of a row."""
+        return str(self.values[self.codes[row]])
+
+    def isin(self, wanted: Iterable[str]) -> np.ndarray:
+        """Return which rows have one of the values, bool of shape (rows,)."""
+        chosen = set(wanted)
+        return np.asarray(np.array([value in chosen for value in self.values], dtype=bool)[self.codes])
+
+
+@dataclass(frozen=True, eq=False)
 class Concepts:
     """The strings, atoms and concepts of a terminology.
 
     Attributes
     ----------
-    strings
-        Column `string`: the distinct strings.
-    atoms
-        Columns `string` (row in `strings`), `concept` (row in `concepts`), `language`, `source`, `term_type`,
-        `preferred`, `code`; sorted by string, and for one string the atoms that tell most about it first.
-    concepts
-        Columns `cui`, `name`, `semantic_types` (TUIs, separated by ``;``), `definition` ("" where there is
-        none); sorted by CUI.
-    retired
-        Columns `cui` and `target`: CUIs of earlier releases, and the concept of this one that each became (a
-        synonym: relation SY of MRCUI); sorted.
+    tables
+        ``strings``: column `string`, the distinct strings, sorted, and `first_atom`, the row of the first of
+        its atoms.
+        ``atoms``: columns `string` (row in strings), `concept` (row in concepts), `language`, `source`,
+        `term_type`, `preferred`, `code`; sorted by string, and for one string the atoms that tell most about
+        it first.
+        ``concepts``: columns `cui`, `name`, `semantic_types` (TUIs, separated by ``;``), `definition` (""
+        where there is none) and its source, the numbers of its `atoms` and `sources`, and whether it is in
+        the Medical Subject Headings (`mesh`); sorted by CUI.
+        ``retired``: columns `cui` and `target`: CUIs of earlier releases, and the concept of this one that
+        each became (a synonym: relation SY of MRCUI); sorted.
     """
 
-    strings: pd.DataFrame
-    atoms: pd.DataFrame
-    concepts: pd.DataFrame
-    retired: pd.DataFrame = field(
-        default_factory=lambda: pd.DataFrame({"cui": [], "target": []}, dtype="str")
-    )
+    tables: Mapping[str, pa.Table]
 
-    @classmethod
-    def read_umls(cls, folder: Path, keep: AtomFilter, *, progress: bool = False) -> Concepts:
-        """Read the RRF files of a Metathesaurus.
-
-        Raises
-        ------
-        InputError
-            A file is missing or malformed, or nothing passes the filter.
-        """
-        atoms = read_atoms(folder, keep, progress=progress)
-        tables = cls.build(
-            atoms, read_semantic_types(folder), read_definitions(folder), languages=keep.languages
-        )
-        return replace(tables, retired=_followed(read_retired(folder)))
-
-    @classmethod
-    def build(
-        cls,
-        atoms: pd.DataFrame,
-        types: pd.DataFrame,
-        definitions: pd.DataFrame,
-        *,
-        languages: Sequence[str] = (),
-    ) -> Concepts:
-        """Build the tables from those of `deft.terminology.rrf`.
-
-        A concept is shown by its preferred name in the first of `languages` that it has a name in (French,
-        then English, if none is given).
-
-        Raises
-        ------
-        InputError
-            No string is left once control and invisible characters are taken out.
-        """
-        order = {language: place for place, language in enumerate(languages or ("FRE", "ENG"))}
-        rank = atoms["language"].map(order).fillna(_OTHER_LANGUAGE)
-        atoms = atoms.assign(string=atoms["string"].map(clean), rank=rank)
-        atoms = atoms[atoms["string"] != ""]
-        if atoms.empty:
-            raise InputError("no atom has a string that can be read.", remedy="Is MRCONSO.RRF whole?")
-        string_codes, strings = pd.factorize(atoms["string"])
-        concepts = _shown(atoms, types, definitions)
-        row_of = pd.Series(concepts.index, index=concepts["cui"])
-        atoms = atoms.assign(string=string_codes, concept=atoms["cui"].map(row_of))
-        atoms = atoms.sort_values(
-            ["string", "preferred", "rank", "concept", "source"],
-            ascending=[True, False, True, True, True],
-            kind="stable",
-        )
-        columns = ["string", "concept", "language", "source", "term_type", "preferred", "code"]
-        return cls(pd.DataFrame({"string": strings}), atoms[columns].reset_index(drop=True), concepts)
+    def __post_init__(self) -> None:
+        """Give the tables their columns, each in one piece."""
+        tables = {name: _whole(self.tables[name], schema) for name, schema in SCHEMAS.items()}
+        object.__setattr__(self, "tables", tables)
 
     def save(self, folder: Path) -> None:
-        """Write the tables into a folder that exists."""
-        for name, table in zip(FILES, (self.strings, self.atoms, self.concepts, self.retired), strict=True):
-            table.to_parquet(folder / name, compression="zstd", index=False)
+        """Write the tables into a folder that exists; that of the strings comes last."""
+        for name, file in zip(SCHEMAS, FILES, strict=True):
+            table = self.tables[name]
+            with (
+                atomic_write(folder / file, binary=True) as stream,
+                pa.ipc.new_file(stream, table.schema) as to,
+            ):
+                to.write_table(table)
 
     @classmethod
     def open(cls, folder: Path) -> Concepts:
-        """Read the tables that `save` wrote.
+        """Map the tables that `save` wrote into memory.
 
         Raises
         ------
         InputError
-            A table is missing or is no Parquet file.
+            A table is missing, damaged or of another form.
         """
-        tables = []
-        for name in FILES:
+        tables = {}
+        for name, file in zip(SCHEMAS, FILES, strict=True):
             try:
-                tables.append(pd.read_parquet(folder / name))
+                tables[name] = pa.ipc.open_file(pa.memory_map(str(folder / file))).read_all()
             except (OSError, ValueError) as error:
-                raise InputError(
-                    f"cannot be read ({error}).", path=folder / name, remedy="Build the index again."
-                ) from error
-        return cls(*tables)
+                raise InputError(f"cannot be read ({error}).", path=folder / file, remedy=_REBUILD) from error
+            if tables[name].schema != SCHEMAS[name]:
+                raise InputError("does not have the columns it should.", path=folder / file, remedy=_REBUILD)
+        return cls(tables)
 
-    @cached_property
-    def first_atom(self) -> np.ndarray:
-        """Row of the first atom of each string, and the number of atoms at the end: shape (strings + 1,)."""
-        return np.searchsorted(self.atoms["string"].to_numpy(), np.arange(len(self.strings) + 1))
+    @property
+    def rows(self) -> dict[str, int]:
+        """Numbers of strings, atoms and concepts."""
+        return {name: len(self.tables[name]) for name in ("strings", "atoms", "concepts")}
 
-    @cached_property
-    def source_counts(self) -> np.ndarray:
-        """Number of sources that have each concept, of shape (concepts,)."""
-        pairs = self.atoms[["concept", "source"]].drop_duplicates()
-        return np.bincount(pairs["concept"].to_numpy(), minlength=len(self.concepts))
+    def numbers(self, table: str, column: str) -> np.ndarray:
+        """Return a column of numbers, mapped, of shape (rows,)."""
+        values: np.ndarray = self._column(table, column).to_numpy(zero_copy_only=True)
+        return values
+
+    def labels(self, table: str, column: str) -> Labels:
+        """Return a column of few distinct values."""
+        coded = self._column(table, column)
+        return Labels(coded.indices.to_numpy(zero_copy_only=True), tuple(coded.dictionary.to_pylist()))
+
+    def text(self, table: str, column: str, row: int) -> str:
+        """Return a text."""
+        text: str = self._column(table, column)[int(row)].as_py()
+        return text
+
+    def texts(self, table: str, column: str, rows: np.ndarray) -> list[str]:
+        """Return the texts of rows."""
+        texts: list[str] = self._column(table, column).take(pa.array(rows, pa.int64())).to_pylist()
+        return texts
+
+    def all_strings(self, *, start: int = 0, size: int = 1 << 16) -> Iterator[list[str]]:
+        """Yield the strings from row `start` on, in lists of `size`."""
+        column = self._column("strings", "string")
+        for first in range(start, len(column), size):
+            yield column.slice(first, size).to_pylist()
+
+    def cui(self, row: int) -> str:
+        """Return the CUI of a concept."""
+        return _cui(self.numbers("concepts", "cui")[row])
+
+    def atoms_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the row of the first atom of each string, and the number of its atoms."""
+        first = self.numbers("strings", "first_atom")
+        after = np.minimum(rows + 1, len(first) - 1)
+        ends = np.where(rows + 1 < len(first), first[after], len(self.tables["atoms"]))
+        return first[rows], ends - first[rows]
 
     def row_of(self, cui: str) -> int | None:
         """Return the row of a concept, None if it is not there."""
-        return self._rows.get(cui)
+        number = _number(cui)
+        if number is None:
+            return None
+        numbers = self.numbers("concepts", "cui")
+        row = int(np.searchsorted(numbers, number))
+        return row if row < len(numbers) and numbers[row] == number else None
+
+    def row_of_string(self, string: str) -> int:
+        """Return the row of a string, -1 if it is not there."""
+        column, key = self._column("strings", "string"), string.encode()
+        row = bisect_left(range(len(column)), key, key=lambda place: column[place].as_py().encode())
+        return row if row < len(column) and column[row].as_py() == string else -1
 
     def current(self, cui: str) -> tuple[str, ...]:
         """Return the CUIs that a retired one became, or the CUI itself."""
-        return self._targets.get(cui, (cui,)) if self.row_of(cui) is None else (cui,)
+        number = _number(cui)
+        if number is None or self.row_of(cui) is not None:
+            return (cui,)
+        first, last = np.searchsorted(self.numbers("retired", "cui"), [number, number + 1])
+        return tuple(map(_cui, self.numbers("retired", "target")[first:last])) or (cui,)
 
     def follow(self, cuis: Iterable[str]) -> frozenset[str]:
         """Return CUIs with the retired ones replaced by what they became."""
         return frozenset(target for cui in cuis for target in self.current(cui))
 
     @cached_property
-    def _rows(self) -> dict[str, int]:
-        return {cui: row for row, cui in enumerate(self.concepts["cui"])}
-
-    @cached_property
-    def _targets(self) -> dict[str, tuple[str, ...]]:
-        return {str(cui): tuple(rows) for cui, rows in self.retired.groupby("cui")["target"]}
-
-    @cached_property
     def cuis(self) -> frozenset[str]:
         """Every CUI that has a string."""
-        return frozenset(self.concepts["cui"])
+        return frozenset(map(_cui, self.numbers("concepts", "cui")))
+
+    # What follows reads whole tables into memory: for preparation, evaluation and studies, not for a query.
+
+    @cached_property
+    def strings(self) -> pd.DataFrame:
+        """The table of strings."""
+        return self._frame("strings")
+
+    @cached_property
+    def atoms(self) -> pd.DataFrame:
+        """The table of atoms."""
+        return self._frame("atoms").astype({"preferred": bool})
+
+    @cached_property
+    def concepts(self) -> pd.DataFrame:
+        """The table of concepts."""
+        frame = self._frame("concepts").astype({"mesh": bool})
+        return frame.assign(cui=[_cui(number) for number in frame["cui"]])
+
+    def _frame(self, name: str) -> pd.DataFrame:
+        frame: pd.DataFrame = self.tables[name].to_pandas()
+        labels = [column.name for column in SCHEMAS[name] if column.type == _LABEL]
+        return frame.astype(dict.fromkeys(labels, "str"))
+
+    def _column(self, table: str, column: str) -> pa.Array:
+        chunked = self.tables[table].column(column)
+        return chunked.chunk(0)
 
 
-def _followed(retired: pd.DataFrame) -> pd.DataFrame:
-    """Return what retired CUIs became, through any number of releases.
-
-    Only synonymy (SY) is followed: broader, narrower and related concepts (RB, RN, RO) are other concepts.
-    """
-    same = retired[(retired["relation"] == "SY") & (retired["target"] != "")]
-    following: dict[str, set[str]] = {}
-    for cui, target in zip(same["cui"], same["target"], strict=True):
-        following.setdefault(cui, set()).add(target)
-    rows = []
-    for cui in sorted(following):
-        reached, open_ = set[str](), [cui]
-        while open_:
-            for target in following.get(open_.pop(), set()) - reached:
-                reached.add(target)
-                open_.append(target)
-        rows += [(cui, target) for target in sorted(reached - {cui}) if target not in following]
-    return pd.DataFrame(rows, columns=["cui", "target"], dtype="str")
+def _whole(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Give a table the columns of a schema, each in one piece."""
+    columns = []
+    for field in schema:
+        column = table.column(field.name)
+        if column.num_chunks != 1 or column.type != field.type:
+            column = _piece(column, field.type)
+        columns.append(column)
+    return pa.table(columns, schema=schema)
 
 
-def _shown(atoms: pd.DataFrame, types: pd.DataFrame, definitions: pd.DataFrame) -> pd.DataFrame:
-    """Return what is shown of each concept: name, semantic types and definition."""
-    names = atoms.sort_values(["cui", "rank", "preferred"], ascending=[True, True, False], kind="stable")
-    names = names.drop_duplicates("cui")[["cui", "string"]]
-    concepts = names.rename(columns={"string": "name"}).reset_index(drop=True)
-    own = types[types["cui"].isin(concepts["cui"])]
-    tuis = own.groupby("cui")["tui"].agg(lambda column: ";".join(sorted(set(column)))).to_dict()
-    texts = definitions.drop_duplicates("cui").set_index("cui")["definition"].to_dict()
-    return concepts.assign(
-        semantic_types=[tuis.get(cui, "") for cui in concepts["cui"]],
-        definition=[texts.get(cui, "") for cui in concepts["cui"]],
-    )
+def _piece(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    if kind == _LABEL:
+        coded = pa.chunked_array(column.chunks, column.type).combine_chunks().dictionary_encode()
+        return coded.cast(kind)
+    cast = column.cast(kind)
+    return cast.combine_chunks() if cast.num_chunks else pa.array([], kind)
+
+
+def _number(cui: str) -> int | None:
+    digits = cui[1:]
+    return int(digits) if cui[:1] == "C" and len(digits) == 7 and digits.isdecimal() else None
+
+
+def _cui(number: int) -> str:
+    return f"C{number:07d}"

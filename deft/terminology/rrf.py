@@ -12,10 +12,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Never
+from typing import TYPE_CHECKING, Never
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
@@ -33,8 +32,19 @@ MRSTY = ("CUI", "TUI", "STN", "STY", "ATUI", "CVF")
 MRDEF = ("CUI", "AUI", "ATUI", "SATUI", "SAB", "DEF", "SUPPRESS", "CVF")
 MRCUI = ("CUI1", "VER", "REL", "RELA", "MAPREASON", "CUI2", "MAPIN")
 
+_ATOM_COLUMNS = {
+    "CUI": "cui",
+    "LAT": "language",
+    "SAB": "source",
+    "TTY": "term_type",
+    "CODE": "code",
+    "STR": "string",
+}
 _BLOCK = 8 << 20  # bytes that are parsed at once: memory does not grow with the file
 _CUI = r"^C[0-9]{7}$"
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -87,15 +97,16 @@ def find(folder: Path, name: str, *, optional: bool = False) -> Path | None:
     )
 
 
-def read_atoms(folder: Path, keep: AtomFilter | None = None, *, progress: bool = False) -> pd.DataFrame:
-    """Read the atoms of MRCONSO that pass a filter.
+def stream_atoms(
+    folder: Path, keep: AtomFilter | None = None, *, progress: bool = False
+) -> Iterator[pa.RecordBatch]:
+    """Yield the atoms of MRCONSO that pass a filter, in file order; memory does not grow with the file.
 
-    Returns
-    -------
-    pd.DataFrame
+    Yields
+    ------
+    pa.RecordBatch
         Columns `cui`, `language`, `source`, `term_type`, `code`, `string` (as in the file) and `preferred`
-        (the preferred form of the preferred term of its concept in its language: TS P, STT PF and ISPREF Y),
-        in file order.
+        (the preferred form of the preferred term of its concept in its language: TS P, STT PF and ISPREF Y).
 
     Raises
     ------
@@ -108,42 +119,40 @@ def read_atoms(folder: Path, keep: AtomFilter | None = None, *, progress: bool =
     columns = ("CUI", "LAT", "TS", "STT", "ISPREF", "SAB", "TTY", "CODE", "STR", "SUPPRESS")
     allowed = _concepts_of_types(folder, keep)
     seen = {"LAT": set[str](), "SAB": set[str](), "TTY": set[str]()}
-    parts = []
+    found = False
     for batch in _batches(path, MRCONSO, columns, progress=progress):
         _check(path, MRCONSO, batch, "STR", pc.equal(pc.utf8_trim_whitespace(batch["STR"]), ""), "is empty")
         for field, values in seen.items():
             values.update(pc.unique(batch[field]).to_pylist())
-        parts.append(_kept(batch, keep, allowed))
-    atoms = pa.Table.from_batches(parts)
-    _check_filter(path, keep, seen, found=atoms.num_rows > 0)
-    main = pc.and_(
-        pc.and_(pc.equal(atoms["TS"], "P"), pc.equal(atoms["STT"], "PF")), pc.equal(atoms["ISPREF"], "Y")
-    )
-    names = {
-        "CUI": "cui",
-        "LAT": "language",
-        "SAB": "source",
-        "TTY": "term_type",
-        "CODE": "code",
-        "STR": "string",
-    }
-    frame: pd.DataFrame = atoms.select(list(names)).rename_columns(list(names.values())).to_pandas()
-    return frame.assign(preferred=main.to_pandas())
+        atoms = _kept(batch, keep, allowed)
+        found = found or atoms.num_rows > 0
+        yield _named(atoms)
+    _check_filter(path, keep, seen, found=found)
 
 
-def read_semantic_types(folder: Path) -> pd.DataFrame:
-    """Read MRSTY: columns `cui`, `tui`, `name`.
+def read_atoms(folder: Path, keep: AtomFilter | None = None, *, progress: bool = False) -> pd.DataFrame:
+    """Read the atoms of MRCONSO that pass a filter: columns and errors of `stream_atoms`."""
+    return _frame(stream_atoms(folder, keep, progress=progress))
+
+
+def stream_semantic_types(folder: Path) -> Iterator[pa.RecordBatch]:
+    """Yield MRSTY: columns `cui`, `tui`, `name`.
 
     Raises
     ------
     InputError
         The file is missing or a line is malformed.
     """
-    return _read(_found(folder, "MRSTY.RRF"), MRSTY, {"CUI": "cui", "TUI": "tui", "STY": "name"})
+    return _stream_columns(_found(folder, "MRSTY.RRF"), MRSTY, {"CUI": "cui", "TUI": "tui", "STY": "name"})
 
 
-def read_definitions(folder: Path) -> pd.DataFrame:
-    """Read MRDEF without suppressed definitions: columns `cui`, `source`, `definition`.
+def read_semantic_types(folder: Path) -> pd.DataFrame:
+    """Read MRSTY: columns and errors of `stream_semantic_types`."""
+    return _frame(stream_semantic_types(folder))
+
+
+def stream_definitions(folder: Path) -> Iterator[pa.RecordBatch]:
+    """Yield MRDEF without suppressed definitions: columns `cui`, `source`, `definition`.
 
     There is no row where there is no such file.
 
@@ -154,14 +163,17 @@ def read_definitions(folder: Path) -> pd.DataFrame:
     """
     path = _filled(find(folder, "MRDEF.RRF", optional=True))
     names = {"CUI": "cui", "SAB": "source", "DEF": "definition", "SUPPRESS": "suppress"}
-    if path is None:
-        return pd.DataFrame({name: pd.Series(dtype="str") for name in ("cui", "source", "definition")})
-    frame = _read(path, MRDEF, names)
-    return frame.loc[frame["suppress"] == "N", ["cui", "source", "definition"]].reset_index(drop=True)
+    for batch in _stream_columns(path, MRDEF, names):
+        yield batch.filter(pc.equal(batch["suppress"], "N")).drop_columns(["suppress"])
 
 
-def read_retired(folder: Path) -> pd.DataFrame:
-    """Read MRCUI: columns `cui` (retired), `relation` (SY, DEL, RB, RN, RO) and `target` ("" if deleted).
+def read_definitions(folder: Path) -> pd.DataFrame:
+    """Read MRDEF: columns and errors of `stream_definitions`."""
+    return _frame(stream_definitions(folder))
+
+
+def stream_retired(folder: Path) -> Iterator[pa.RecordBatch]:
+    """Yield MRCUI: columns `cui` (retired), `relation` (SY, DEL, RB, RN, RO) and `target` ("" if deleted).
 
     There is no row where there is no such file.
 
@@ -171,9 +183,12 @@ def read_retired(folder: Path) -> pd.DataFrame:
         A line is malformed.
     """
     path = _filled(find(folder, "MRCUI.RRF", optional=True))
-    if path is None:
-        return pd.DataFrame({name: pd.Series(dtype="str") for name in ("cui", "relation", "target")})
-    return _read(path, MRCUI, {"CUI1": "cui", "REL": "relation", "CUI2": "target"})
+    return _stream_columns(path, MRCUI, {"CUI1": "cui", "REL": "relation", "CUI2": "target"})
+
+
+def read_retired(folder: Path) -> pd.DataFrame:
+    """Read MRCUI: columns and errors of `stream_retired`."""
+    return _frame(stream_retired(folder))
 
 
 def _filled(path: Path | None) -> Path | None:
@@ -181,9 +196,28 @@ def _filled(path: Path | None) -> Path | None:
     return path if path is not None and path.stat().st_size else None
 
 
-def _read(path: Path, fields: Sequence[str], names: dict[str, str]) -> pd.DataFrame:
-    table = pa.Table.from_batches(list(_batches(path, fields, tuple(names))))
-    frame: pd.DataFrame = table.rename_columns(list(names.values())).to_pandas()
+def _stream_columns(
+    path: Path | None, fields: Sequence[str], names: dict[str, str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield the columns of a file under other names; one batch without rows if there is no file."""
+    columns = list(names.values())
+    if path is None:
+        yield pa.RecordBatch.from_arrays([pa.array([], pa.string()) for _ in columns], columns)
+        return
+    for batch in _batches(path, fields, tuple(names)):
+        yield batch.rename_columns(columns)
+
+
+def _named(atoms: pa.RecordBatch) -> pa.RecordBatch:
+    preferred = pc.and_(
+        pc.and_(pc.equal(atoms["TS"], "P"), pc.equal(atoms["STT"], "PF")), pc.equal(atoms["ISPREF"], "Y")
+    )
+    columns = {name: atoms[field] for field, name in _ATOM_COLUMNS.items()}
+    return pa.RecordBatch.from_pydict({**columns, "preferred": preferred})
+
+
+def _frame(batches: Iterator[pa.RecordBatch]) -> pd.DataFrame:
+    frame: pd.DataFrame = pa.Table.from_batches(list(batches)).to_pandas()
     return frame
 
 

@@ -8,8 +8,8 @@ from demo import Atom, write_umls
 
 from deft.errors import InputError
 from deft.evaluation.make_umls import made_strings, make_umls
-from deft.terminology.concepts import Concepts
 from deft.terminology.rrf import AtomFilter, read_atoms, read_definitions, read_semantic_types
+from deft.terminology.tables import read_concepts
 
 STRINGS = 6000
 
@@ -64,7 +64,7 @@ def test_strings_have_the_shape_of_real_ones(made):
 
 
 def test_an_index_can_be_made_of_it(made):
-    concepts = Concepts.read_umls(made[0], AtomFilter(languages=("FRE",)))
+    concepts = read_concepts(made[0], AtomFilter(languages=("FRE",)))
     assert 0 < len(concepts.strings) < STRINGS
 
 

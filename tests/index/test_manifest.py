@@ -67,7 +67,8 @@ def test_a_flipped_bit_in_any_file_is_found(index):
 def test_another_version(index):
     change(index, format=FORMAT + 1)
     with pytest.raises(
-        InputError, match=f"is an index of format 3; this version of deft reads format 2. {REBUILD}"
+        InputError,
+        match=f"is an index of format {FORMAT + 1}; this version of deft reads format {FORMAT}. {REBUILD}",
     ):
         Manifest.read(index)
 
@@ -77,8 +78,8 @@ def test_another_version(index):
     [
         ("{", r"manifest\.json:1: is not valid JSON"),
         ("[]", "is an index of format None"),
-        ('{"format": 2}', r"manifest\.json: field inputs: is damaged"),
-        ('{"format": 2, "inputs": {"a": {"size": "x"}}}', r"field inputs\.a\.size: is damaged"),
+        ('{"format": 3}', r"manifest\.json: field inputs: is damaged"),
+        ('{"format": 3, "inputs": {"a": {"size": "x"}}}', r"field inputs\.a\.size: is damaged"),
     ],
 )
 def test_a_damaged_manifest(index, text, problem):

@@ -7,10 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from demo import FakeEncoder
+from demo import Atom, FakeEncoder, make_concepts
 
 from deft.errors import InputError
-from deft.index.vectors import StoredVectors, encode_to_folder, encode_with_store, read_texts
+from deft.index import vectors as module
+from deft.index.dense import open_vectors, quantize
+from deft.index.vectors import OldIndex, StoredVectors, embed, encode_to_folder, read_texts
 
 AGAIN = "Run `deft encode` again"
 
@@ -32,27 +34,53 @@ def test_vectors_survive_the_disk(tmp_path):
     np.testing.assert_array_equal(again.vectors, FakeEncoder().encode(["a", "b"]))
 
 
-def test_only_new_strings_are_encoded(tmp_path):
+def test_only_new_strings_are_embedded(tmp_path):
     store = encode_to_folder(["a", "b"], FakeEncoder(), tmp_path / "v")
+    concepts = make_concepts([Atom("C0000001", text) for text in "abcd"])
     encoder = Counting()
-    vectors = encode_with_store(["c", "b", "a", "d"], encoder, store)
+    embed(concepts, encoder, tmp_path, store)
     assert encoder.seen == ["c", "d"]
-    np.testing.assert_array_equal(vectors, FakeEncoder().encode(["c", "b", "a", "d"]))
+    vectors = open_vectors(tmp_path)
+    np.testing.assert_array_equal(vectors, quantize(FakeEncoder().encode(list("abcd"))))
+
+
+def test_an_index_is_a_store_too(tmp_path):
+    concepts = make_concepts([Atom("C0000001", text) for text in "bd"])
+    embed(concepts, FakeEncoder(), tmp_path)
+    old = OldIndex(tmp_path, "fake", concepts)
+    assert old.rows_of(["a", "b", "c", "d", "é"]).tolist() == [-1, 0, -1, 1, -1]
+    (tmp_path / "new").mkdir()
     encoder = Counting()
-    encode_with_store(["b"], encoder, store)
+    embed(make_concepts([Atom("C0000001", text) for text in "abcd"]), encoder, tmp_path / "new", old)
+    assert encoder.seen == ["a", "c"]
+    np.testing.assert_array_equal(open_vectors(tmp_path / "new")[[1, 3]], open_vectors(tmp_path))
+
+
+def test_what_was_embedded_before_it_was_interrupted_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_STRINGS", 2)
+    concepts = make_concepts([Atom("C0000001", text) for text in "abcdefg"])
+
+    class Dying(Counting):
+        def encode(self, texts, *, alone=False, progress=False):
+            if "e" in texts:
+                raise KeyboardInterrupt
+            return super().encode(texts)
+
+    with pytest.raises(KeyboardInterrupt):
+        embed(concepts, Dying(), tmp_path)
+    encoder = Counting()
+    embed(concepts, encoder, tmp_path)
+    assert encoder.seen == ["e", "f", "g"]
+    np.testing.assert_array_equal(open_vectors(tmp_path), quantize(FakeEncoder().encode(list("abcdefg"))))
+    encoder = Counting()
+    embed(concepts, encoder, tmp_path)
     assert encoder.seen == []
-
-
-def test_without_a_store_all_is_encoded():
-    encoder = Counting()
-    encode_with_store(["a"], encoder, None)
-    assert encoder.seen == ["a"]
 
 
 def test_vectors_of_another_encoder(tmp_path):
     store = replace(encode_to_folder(["a"], FakeEncoder(), tmp_path / "v"), fingerprint="other")
     with pytest.raises(InputError, match=r"made by another encoder\. Run `deft encode` with this"):
-        encode_with_store(["a"], FakeEncoder(), store)
+        embed(make_concepts([Atom("C0000001", "a")]), FakeEncoder(), tmp_path, store)
 
 
 @pytest.mark.parametrize("name", ["strings.parquet", "vectors.npy", "vectors.json"])

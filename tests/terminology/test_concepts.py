@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from deft.errors import InputError
 from deft.terminology.concepts import FILES, Concepts
 from deft.terminology.rrf import AtomFilter
+from deft.terminology.tables import read_concepts
 
 
 def carried(concepts):
@@ -20,7 +21,7 @@ def carried(concepts):
 
 @pytest.fixture
 def concepts(umls):
-    return Concepts.read_umls(umls, AtomFilter())
+    return read_concepts(umls, AtomFilter())
 
 
 def test_a_string_is_stored_once(concepts):
@@ -37,6 +38,10 @@ def test_what_is_shown_of_a_concept(concepts):
         "name": "infarctus du myocarde",
         "semantic_types": "T047",
         "definition": "Nécrose d'une partie du muscle cardiaque.",
+        "definition_source": "DEMO",
+        "atoms": 3,
+        "sources": 2,
+        "mesh": False,
     }
     assert shown.loc["C0000006", "semantic_types"] == "T033;T184"
     assert shown.loc["C0000001", "definition"] == ""
@@ -44,11 +49,11 @@ def test_what_is_shown_of_a_concept(concepts):
 
 
 def test_the_name_is_in_the_first_language_that_there_is(umls, tmp_path):
-    english = Concepts.read_umls(umls, AtomFilter(languages=("ENG", "FRE"))).concepts.set_index("cui")["name"]
+    english = read_concepts(umls, AtomFilter(languages=("ENG", "FRE"))).concepts.set_index("cui")["name"]
     assert english["C0000003"] == "heart attack"
     assert english["C0000002"] == "rhinopharyngite"
     folder = write_umls(tmp_path, [Atom("C0000001", "resfriado", "SPA"), Atom("C0000001", "cold", "ENG")])
-    assert Concepts.read_umls(folder, AtomFilter()).concepts["name"].to_list() == ["cold"]
+    assert read_concepts(folder, AtomFilter()).concepts["name"].to_list() == ["cold"]
 
 
 def test_definitions_and_types_are_optional(tmp_path):
@@ -56,8 +61,8 @@ def test_definitions_and_types_are_optional(tmp_path):
         tmp_path, [Atom("C0000001", "a")], types=[("C0000009", "T047")], definitions=[("C0000009", "x", "N")]
     )
     for _ in range(2):
-        concepts = Concepts.read_umls(tmp_path, AtomFilter()).concepts
-        assert concepts.to_dict("list") == {
+        concepts = read_concepts(tmp_path, AtomFilter()).concepts
+        assert concepts[["cui", "name", "semantic_types", "definition"]].to_dict("list") == {
             "cui": ["C0000001"],
             "name": ["a"],
             "semantic_types": [""],
@@ -67,12 +72,13 @@ def test_definitions_and_types_are_optional(tmp_path):
         (tmp_path / "MRDEF.RRF").unlink(missing_ok=True)
 
 
-def test_first_atom_bounds_the_atoms_of_each_string(concepts):
-    first = concepts.first_atom
-    assert first.shape == (len(concepts.strings) + 1,)
-    for row in range(len(concepts.strings)):
-        assert (concepts.atoms["string"].iloc[first[row] : first[row + 1]] == row).all()
-    assert first[-1] == len(concepts.atoms)
+def test_the_atoms_of_each_string(concepts):
+    rows = np.arange(len(concepts.strings))
+    first, counts = concepts.atoms_of(rows)
+    assert counts.sum() == len(concepts.atoms)
+    for row in rows:
+        assert (concepts.atoms["string"].iloc[first[row] : first[row] + counts[row]] == row).all()
+    assert [list(values) for values in concepts.atoms_of(rows[:0])] == [[], []]
 
 
 def test_strings_are_cleaned_and_then_one(tmp_path):
@@ -82,14 +88,14 @@ def test_strings_are_cleaned_and_then_one(tmp_path):
         Atom("C0000002", "a b\u200b"),
         Atom("C0000002", "\x01"),
     ]
-    concepts = Concepts.read_umls(write_umls(tmp_path, atoms), AtomFilter())
+    concepts = read_concepts(write_umls(tmp_path, atoms), AtomFilter())
     assert concepts.strings["string"].to_list() == ["a b"]
     assert carried(concepts) == {("a b", "C0000001"), ("a b", "C0000002")}
 
 
 def test_nothing_but_control_characters(tmp_path):
     with pytest.raises(InputError, match="no atom has a string that can be read"):
-        Concepts.read_umls(write_umls(tmp_path, [Atom("C0000001", "\x01")]), AtomFilter())
+        read_concepts(write_umls(tmp_path, [Atom("C0000001", "\x01")]), AtomFilter())
 
 
 @given(
@@ -103,7 +109,7 @@ def test_nothing_but_control_characters(tmp_path):
 )
 def test_no_pair_is_lost_or_made_up(tmp_path, rows):
     atoms = [Atom(f"C000000{cui}", text, language) for cui, text, language in rows]
-    concepts = Concepts.read_umls(write_umls(tmp_path, atoms), AtomFilter())
+    concepts = read_concepts(write_umls(tmp_path, atoms), AtomFilter())
     assert carried(concepts) == {(atom.string, atom.cui) for atom in atoms}
     assert len(concepts.atoms) == len(atoms)
     assert np.all(np.diff(concepts.atoms["string"]) >= 0)
@@ -113,7 +119,7 @@ def with_retired(folder, *rows):
     """Concepts C0000001 and C0000002, and lines of MRCUI: (retired, relation, target)."""
     write_umls(folder, [Atom("C0000001", "a"), Atom("C0000002", "b")])
     write_lines(folder / "MRCUI.RRF", [f"{cui}|2020AA|{kind}|||{target}|Y|" for cui, kind, target in rows])
-    return Concepts.read_umls(folder, AtomFilter())
+    return read_concepts(folder, AtomFilter())
 
 
 def test_a_retired_concept_is_followed_through_any_number_of_releases(tmp_path):
@@ -143,7 +149,7 @@ def test_only_synonyms_are_followed(tmp_path):
     kinds = ("RB", "RN", "RO", "DEL")
     rows = [(f"C000002{place}", kind, "C0000001") for place, kind in enumerate(kinds)]
     concepts = with_retired(tmp_path, *rows, ("C0000030", "SY", ""))
-    assert concepts.retired.empty
+    assert concepts.tables["retired"].num_rows == 0
     assert concepts.current("C0000020") == ("C0000020",)
 
 
@@ -188,17 +194,17 @@ def test_sources_of_a_concept_are_counted_once(tmp_path):
         Atom("C0000001", "a", source="Y"),
         Atom("C0000002", "a", source="X"),
     ]
-    assert Concepts.read_umls(write_umls(tmp_path, atoms), AtomFilter()).source_counts.tolist() == [2, 1]
+    shown = read_concepts(write_umls(tmp_path, atoms), AtomFilter()).concepts
+    assert shown["sources"].to_list() == [2, 1]
+    assert shown["atoms"].to_list() == [3, 1]
 
 
 def test_tables_survive_the_disk(tmp_path):
     concepts = with_retired(tmp_path, ("C0000011", "SY", "C0000001"))
     concepts.save(tmp_path)
     again = Concepts.open(tmp_path)
+    assert again.tables == concepts.tables
     assert again.strings.equals(concepts.strings)
-    assert again.atoms.equals(concepts.atoms)
-    assert again.concepts.equals(concepts.concepts)
-    assert again.retired.equals(concepts.retired)
 
 
 @pytest.mark.parametrize("name", FILES)
