@@ -135,7 +135,7 @@ class TestMap:
             "rhume",
         ]
         for record in records:
-            assert list(record) == ["query", "ambiguous", "note", "candidates"]
+            assert list(record) == ["query", "ambiguous", "no_match", "note", "candidates"]
             assert [candidate["rank"] for candidate in record["candidates"]] == [1, 2, 3]
             assert all(list(candidate) == CANDIDATE for candidate in record["candidates"])
         assert records[2]["candidates"][0]["cui"] == "C0000003"
@@ -161,7 +161,7 @@ class TestMap:
             "--output",
             out,
             "--threshold",
-            1,
+            0.999,
             "--channel",
             "dense",
         )

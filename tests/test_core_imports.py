@@ -37,6 +37,35 @@ CORE = (
     "deft.evaluation.experiment",
 )
 
+# What stands on the way of a query and does without data frames and models of settings.
+WITHOUT_PANDAS = (
+    "deft.corpora.tables",
+    "deft.mapping.curated",
+    "deft.mapping.explain",
+    "deft.mapping.filters",
+    "deft.mapping.fusion",
+    "deft.mapping.pool",
+    "deft.mapping.query",
+    "deft.mapping.results",
+    "deft.mapping.writers",
+    "deft.terminology.lexicon",
+)
+NOT_FOR_A_TERM = {
+    *("torch", "transformers", "sentence_transformers", "datasets", "spacy"),
+    *("scipy", "sklearn", "lxml", "yaml", "jinja2", "openpyxl", "rich"),
+    *("pandas", "duckdb", "filelock", "pyarrow.dataset", "pyarrow.parquet"),
+    *(
+        "deft.index.build",
+        "deft.terminology.rrf",
+        "deft.terminology.tables",
+        "deft.config",
+        "deft.corpora.deft2020",
+        "deft.mapping.fit",
+        "deft.mapping.review",
+        "deft.mapping.sssom",
+    ),
+}
+
 
 def python(code, *arguments, cwd=None):
     command = [sys.executable, "-c", code, *map(str, arguments)]
@@ -65,21 +94,29 @@ def test_the_command_without_torch(tmp_path, root):
     assert "which is not installed. Install it with: pip install 'deft[train]'" in done.stderr
 
 
-def test_importing_deft_imports_nothing_heavy():
-    heavy = (
-        "pandas",
-        "faiss",
-        "numpy",
-        "pyarrow",
-        "onnxruntime",
-        "sklearn",
-        "torch",
-        "lxml",
-        "typer",
-        "pydantic",
-    )
-    done = python("import json, sys, deft; print(json.dumps(sorted(sys.modules)))")
-    assert not set(json.loads(done.stdout)) & set(heavy)
+def imported(code, *arguments):
+    """The modules that a process has imported once it has run some code."""
+    show = "import atexit, json, sys; atexit.register(lambda: print(json.dumps(sorted(sys.modules))))\n"
+    done = python(show + code, *arguments)
+    assert done.returncode == 0, done.stderr
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+def test_importing_deft_imports_the_standard_library_alone():
+    packages = {name.partition(".")[0] for name in imported("import deft") - imported("")}
+    assert packages - sys.stdlib_module_names == {"deft"}
+
+
+@pytest.mark.parametrize("module", WITHOUT_PANDAS)
+def test_modules_on_the_way_of_a_query_need_no_tables(module):
+    assert not imported(f"import {module}") & {"pandas", "pyarrow", "pydantic", "scipy", "sklearn", "yaml"}
+
+
+def test_mapping_a_term_imports_what_it_needs_alone(built):
+    map_ = "from deft.cli import main; sys.argv[0] = 'deft'; main()"
+    found = imported(map_, "map", "rhume", "--index", built)
+    assert "deft.mapping.mapper" in found
+    assert not found & NOT_FOR_A_TERM
 
 
 def test_the_command_line_stays_light():

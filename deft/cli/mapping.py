@@ -78,9 +78,7 @@ def map_terms(
     """
     from deft.mapping.filters import ConceptFilter
     from deft.mapping.mapper import TermMapper
-    from deft.mapping.review import write_review
     from deft.mapping.writers import write_mappings
-    from deft.terminology.lexicon import read_queries
     from deft.text import clean
 
     if bool(terms) == (table is not None):
@@ -89,6 +87,8 @@ def map_terms(
         )
     queries, groups = [clean(term) for term in terms or ()], None
     if table is not None:
+        from deft.terminology.lexicon import read_queries
+
         queries, groups = read_queries(table, column, group_column)
     mappings = TermMapper.open(index, curated=curated).map(
         queries,
@@ -97,10 +97,10 @@ def map_terms(
         channel=channel.value,
         min_confidence=min_confidence,
         keep=ConceptFilter(
-            tuple(language or ()),
-            tuple(source or ()),
-            tuple(semantic_type or ()),
-            tuple(semantic_group or ()),
+            languages=language or (),
+            sources=source or (),
+            semantic_types=semantic_type or (),
+            semantic_groups=semantic_group or (),
         ),
         groups=groups,
         progress=table is not None,
@@ -108,6 +108,8 @@ def map_terms(
     chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
     write_mappings(mappings, chosen.value, output)
     if review is not None:
+        from deft.mapping.review import write_review
+
         write_review(mappings, review)
 
 

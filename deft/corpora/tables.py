@@ -6,17 +6,59 @@ import csv
 import io
 import re
 from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from deft.errors import InputError
 from deft.files import read_text
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 _USUAL = ",;\t|"
 
 
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a table as they were read.
+
+    Attributes
+    ----------
+    names
+        Names of the columns.
+    lines
+        The line on which each row starts.
+    cells
+        The cells of each row, in the order of `names`.
+    """
+
+    names: tuple[str, ...]
+    lines: list[int]
+    cells: list[list[str]]
+
+    def __iter__(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """Iterate over the rows: the line of each, and its cells by column."""
+        for line, cells in zip(self.lines, self.cells, strict=True):
+            yield line, dict(zip(self.names, cells, strict=True))
+
+
 def read_table(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = False) -> pd.DataFrame:
+    """Read a table of strings, as `read_rows` does, into a data frame.
+
+    Returns
+    -------
+    pd.DataFrame
+        All columns, all as strings, in file order; the index is the line on which each row starts.
+    """
+    import pandas as pd  # a term is mapped without it
+
+    rows = read_rows(path, columns, mixed=mixed)
+    return pd.DataFrame(rows.cells, columns=list(rows.names), index=rows.lines, dtype="str")
+
+
+def read_rows(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = False) -> Rows:
     """Read a table of strings; empty cells are "".
 
     The delimiter is a tab in a `.tsv`, where quotes are letters like others. Elsewhere it is the character of
@@ -31,11 +73,6 @@ def read_table(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool =
         Columns that must be there.
     mixed
         Take lines that are not UTF-8 for Windows-1252 (`deft.files.read_text`).
-
-    Returns
-    -------
-    pd.DataFrame
-        All columns, all as strings, in file order; the index is the line on which each row starts.
 
     Raises
     ------
@@ -55,7 +92,7 @@ def read_table(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool =
                 line=line,
                 remedy="Is a delimiter or a quote missing, or one too many?",
             )
-    return pd.DataFrame(rows[1:], columns=names, index=lines[1:], dtype="str")
+    return Rows(tuple(names), lines[1:], rows[1:])
 
 
 def _parse(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[int], list[list[str]]]:

@@ -12,7 +12,6 @@ from typing import Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from deft.config import Engine
 from deft.errors import InputError
 from deft.files import atomic_folder, read_json, sha256, write_json
 
@@ -51,7 +50,7 @@ class EncoderInfo:
     max_length: int
     pooling: Literal["mean", "cls"]
     precision: Literal["fp32", "int8"]
-    engine: Engine | None
+    engine: Literal["onnxruntime", "inc"] | None  # as in deft.config, which need not be read to encode
     batch_invariant: bool
     base: str
     training: tuple[str, ...]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from deft.corpora.tables import read_table
+from deft.corpora.tables import read_rows
 from deft.errors import InputError
 from deft.files import atomic_write
 from deft.text import clean, fold, normalize
@@ -103,6 +103,38 @@ class Curated:
             for decision in sorted(absent, key=lambda decision: decision.line)
         )
 
+    def settled(self, query: str, current: Callable[[str], tuple[str, ...]]) -> dict[str, Decision]:
+        """Return the decision that holds about each concept of today, in file order.
+
+        Decisions about different CUIs may meet in one concept, once retired CUIs are followed. Where they
+        contradict each other, the one about the CUI of today holds; if all came in through retired CUIs, the
+        one that accepts.
+
+        Parameters
+        ----------
+        query
+            The query.
+        current
+            What gives the CUIs that a CUI became, or the CUI itself.
+        """
+        return {cui: met[0] for cui, met in _meeting(self._about(query), current).items()}
+
+    def overruled(self, current: Callable[[str], tuple[str, ...]]) -> tuple[str, ...]:
+        """Return a message for each decision that another one overrules (`settled`), in file order."""
+        lost = [
+            (decision, met[0], cui)
+            for decisions in self.decisions.values()
+            for cui, met in _meeting(decisions, current).items()
+            for decision in met
+            if decision.accepted != met[0].accepted
+        ]
+        return tuple(
+            f"{self.path}:{decision.line}: {decision.cui} is {_past(decision)} for {decision.query!r}, but "
+            f"{other.cui} is {_past(other)} (line {other.line}), and both are {cui} now: {cui} is "
+            f"{_past(other)}. Delete one of the two lines."
+            for decision, other, cui in sorted(lost, key=lambda found: found[0].line)
+        )
+
     def _about(self, query: str) -> tuple[Decision, ...]:
         return self.decisions.get(key_of(query), ())
 
@@ -147,16 +179,33 @@ def write_curated(decisions: Iterable[Decision], path: Path) -> None:
             stream.write("\t".join(map(clean, cells)) + "\n")
 
 
+def _meeting(
+    decisions: Iterable[Decision], current: Callable[[str], tuple[str, ...]]
+) -> dict[str, list[Decision]]:
+    """Return the decisions about each concept of today, the one that holds first."""
+    found: dict[str, list[Decision]] = defaultdict(list)
+    for decision in decisions:
+        for cui in current(decision.cui):
+            found[cui].append(decision)
+    for cui, met in found.items():
+        met.sort(key=lambda decision: (decision.cui != cui, not decision.accepted))
+    return dict(found)
+
+
+def _past(decision: Decision) -> str:
+    return "accepted" if decision.accepted else "rejected"
+
+
 def _decisions(path: Path) -> Iterator[Decision]:
-    table = read_table(path, COLUMNS[:3])
-    foreign = [column for column in table.columns if column not in COLUMNS]
+    rows = read_rows(path, COLUMNS[:3])
+    foreign = [column for column in rows.names if column not in COLUMNS]
     if foreign:  # it would be lost at the next merge
         raise InputError(
             f"column {foreign[0]!r} has no place in a curated file.",
             path=path,
             remedy="Move it into the column comment.",
         )
-    for line, row in zip(table.index, table.to_dict("records"), strict=True):
+    for line, row in rows:
         cells = {column: clean(row.get(column, "")) for column in COLUMNS}
         accepted = verdict(cells["decision"])
         for column, wrong in {
@@ -167,7 +216,5 @@ def _decisions(path: Path) -> Iterator[Decision]:
             if wrong:
                 problem = f"{cells[column]!r} is no {column}." if cells[column] else "is empty."
                 remedy = f"Write {ACCEPT} or {REJECT}." if column == "decision" else "Fill it in."
-                raise InputError(problem, path=path, line=int(line), field=column, remedy=remedy)
-        yield Decision(
-            cells["query"], cells["cui"], bool(accepted), cells["name"], cells["comment"], int(line)
-        )
+                raise InputError(problem, path=path, line=line, field=column, remedy=remedy)
+        yield Decision(cells["query"], cells["cui"], bool(accepted), cells["name"], cells["comment"], line)

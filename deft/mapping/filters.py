@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deft.errors import InputError
-from deft.terminology.concepts import Concepts
 from deft.terminology.semantic_groups import types_of
 
+if TYPE_CHECKING:
+    from deft.terminology.concepts import Concepts
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, init=False)
 class ConceptFilter:
     """What an answer must be; an empty field asks for nothing.
+
+    Each field is made of any iterable of strings.
 
     Attributes
     ----------
@@ -24,13 +29,36 @@ class ConceptFilter:
         TUIs and names of semantic groups; a concept passes if one of its types is in their union.
     exclude
         CUIs that are treated as absent.
+
+    Raises
+    ------
+    InputError
+        A field is one string, or one of its values is no string.
     """
 
-    languages: tuple[str, ...] = ()
-    sources: tuple[str, ...] = ()
-    semantic_types: tuple[str, ...] = ()
-    semantic_groups: tuple[str, ...] = ()
-    exclude: frozenset[str] = frozenset()
+    languages: tuple[str, ...]
+    sources: tuple[str, ...]
+    semantic_types: tuple[str, ...]
+    semantic_groups: tuple[str, ...]
+    exclude: frozenset[str]
+
+    def __init__(
+        self,
+        languages: Iterable[str] = (),
+        sources: Iterable[str] = (),
+        semantic_types: Iterable[str] = (),
+        semantic_groups: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> None:
+        tuples = {
+            "languages": languages,
+            "sources": sources,
+            "semantic_types": semantic_types,
+            "semantic_groups": semantic_groups,
+        }
+        for field, values in tuples.items():
+            object.__setattr__(self, field, _several(field, values))
+        object.__setattr__(self, "exclude", frozenset(_several("exclude", exclude)))
 
     def atoms(self, concepts: Concepts) -> np.ndarray | None:
         """Return which atoms pass, of shape (atoms,), or None if all do.
@@ -84,6 +112,21 @@ def strings_of(atoms: np.ndarray | None, concepts: Concepts) -> np.ndarray | Non
     strings = np.zeros(concepts.rows["strings"], dtype=bool)
     strings[concepts.numbers("atoms", "string")[atoms]] = True
     return strings
+
+
+def _several(field: str, values: Iterable[str]) -> tuple[str, ...]:
+    """Return values in their order; those of a set, which has none, sorted."""
+    if isinstance(values, str):
+        raise InputError(
+            f"one string was given where a list is expected: {values!r}.",
+            field=field,
+            remedy="Put it in a list.",
+        )
+    given = tuple(values)
+    for value in given:
+        if not isinstance(value, str):
+            raise InputError(f"{value!r} is no string.", field=field)
+    return tuple(sorted(given)) if isinstance(values, set | frozenset) else given
 
 
 def _having(types: Collection[str], concepts: Concepts) -> np.ndarray:

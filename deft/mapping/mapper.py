@@ -18,7 +18,7 @@ from deft.errors import InputError
 from deft.index.dense import TOLERANCE, DenseIndex
 from deft.index.lexical import LexicalIndex
 from deft.index.manifest import ENCODER, OWN_MODEL, Manifest
-from deft.mapping.curated import Curated
+from deft.mapping.curated import Curated, Decision
 from deft.mapping.filters import ConceptFilter, atoms_of_group, strings_of
 from deft.mapping.fusion import SHIPPED, MappingModel
 from deft.mapping.pool import VARIANT_TRUST, Evidence, Pool, PoolMaker
@@ -101,10 +101,13 @@ class TermMapper:
         self._atoms = {name: concepts.numbers("atoms", name) for name in ("string", "concept")}
         self._labels = {name: concepts.labels("atoms", name) for name in ("language", "source", "term_type")}
         self._types = concepts.labels("concepts", "semantic_types")
+        self._strings = concepts.texts("strings", "string")
+        self._about = {name: concepts.texts("concepts", name) for name in ("name", "definition")}
         self._limits = lru_cache(maxsize=_MASKS)(self._new_limits)
         self._curated = curated
-        for message in curated.missing(_Known(concepts)) if curated is not None else ():
-            logger.warning("%s", message)
+        if curated is not None:
+            for message in (*curated.missing(_Known(concepts)), *curated.overruled(concepts.current)):
+                logger.warning("%s", message)
 
     @classmethod
     def open(
@@ -231,8 +234,9 @@ class TermMapper:
 
     def _map(self, terms: list[str], k: int, channel: Channel, limits: _Limits) -> Iterator[Mapping]:
         for term, search in self._searches(terms, k, channel, limits):
-            accepted = self._rows_of(self._curated.accepted(term)) if self._curated else []
-            refused = self._rows_of(self._curated.rejected(term)) if self._curated else []
+            decided = self._decided(term)
+            accepted = self._rows_of(cui for cui, decision in decided.items() if decision.accepted)
+            refused = self._rows_of(cui for cui, decision in decided.items() if not decision.accepted)
             deep = replace(search, k=k + len(refused))  # as if those that will go were not asked for
             yield self._ranked(term, self._settled_pool(deep, accepted), search, accepted, refused)
 
@@ -335,13 +339,13 @@ class TermMapper:
         return Candidate(
             rank=rank,
             cui=self.concepts.cui(concept),
-            name=self.concepts.text("concepts", "name", concept),
-            matched=self.concepts.text("strings", "string", self._atoms["string"][atom]),
+            name=self._about["name"].at(concept),
+            matched=self._strings.at(self._atoms["string"][atom]),
             language=self._labels["language"].at(atom),
             source=self._labels["source"].at(atom),
             term_type=self._labels["term_type"].at(atom),
             semantic_types=tuple(types.split(";")) if types else (),
-            definition=self.concepts.text("concepts", "definition", concept),
+            definition=self._about["definition"].at(concept),
             match=match,
             cosine=float(pool.column("cosine")[place]),
             lexical=float(pool.column("lexical")[place]),
@@ -351,12 +355,14 @@ class TermMapper:
 
     def _note(self, term: str) -> str:
         """Tell which retired CUIs of the curated mappings were followed."""
-        followed = [
-            f"{cui} was retired and is now {', '.join(self.concepts.current(cui))}."
-            for cui in (self._curated.accepted(term) if self._curated else ())
-            if self.concepts.current(cui) != (cui,)
-        ]
-        return " ".join(followed)
+        followed = dict.fromkeys(
+            decision.cui
+            for cui, decision in self._decided(term).items()
+            if decision.accepted and decision.cui != cui
+        )
+        return " ".join(
+            f"{cui} was retired and is now {', '.join(self.concepts.current(cui))}." for cui in followed
+        )
 
     def _ambiguous(self, pool: Pool, order: np.ndarray, chosen: np.ndarray) -> bool:
         """Tell whether another concept carries the string that the first was found by."""
@@ -366,7 +372,7 @@ class TermMapper:
         (start,), (count,) = self.concepts.atoms_of(rows[:1])
         if np.isin(pool.concept[order[1:]], self._atoms["concept"][start : start + count]).any():
             return True
-        first, *others = map(normalize, self.concepts.texts("strings", "string", rows[:_LOOK]))
+        first, *others = map(normalize, map(self._strings.at, rows[:_LOOK]))
         return first in others
 
     def _new_limits(self, keep: ConceptFilter, group: str) -> _Limits:
@@ -377,9 +383,12 @@ class TermMapper:
         return _Limits(atoms, strings_of(atoms, self.concepts))
 
     def _rows_of(self, cuis: Iterable[str]) -> list[int]:
-        """Return the rows of concepts; retired CUIs are followed, unknown ones left out."""
-        current = chain.from_iterable(self.concepts.current(cui) for cui in cuis)
-        return [row for cui in current if (row := self.concepts.row_of(cui)) is not None]
+        """Return the rows of concepts; unknown ones are left out."""
+        return [row for cui in cuis if (row := self.concepts.row_of(cui)) is not None]
+
+    def _decided(self, term: str) -> dict[str, Decision]:
+        """Return what people decided about a term, by the CUIs of today."""
+        return self._curated.settled(term, self.concepts.current) if self._curated else {}
 
 
 class _Known:

@@ -6,11 +6,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deft.terminology.concepts import Concepts
 from deft.text import normalize
+
+if TYPE_CHECKING:
+    from deft.terminology.concepts import Concepts
 
 FEATURES = (
     "cosine",  # of the nearest string
@@ -102,6 +105,8 @@ class PoolMaker:
 
     def __init__(self, concepts: Concepts) -> None:
         self._concepts = concepts
+        self._strings = concepts.texts("strings", "string")
+        self._name = concepts.texts("concepts", "name")
         self._concept = concepts.numbers("atoms", "concept")
         self._preferred = concepts.numbers("atoms", "preferred")
         self._language = concepts.labels("atoms", "language")
@@ -175,7 +180,7 @@ class PoolMaker:
         stems = [_stems(key) for _, key in queries]
         names = ("exact", "same", "overlap", "coverage")
         values = np.zeros((len(rows), len(names)))
-        for place, string in enumerate(self._concepts.texts("strings", "string", rows)):
+        for place, string in enumerate(map(self._strings.at, rows)):
             key = normalize(string)
             own = _stems(key)
             trust = 1.0
@@ -189,7 +194,7 @@ class PoolMaker:
     def _name_overlap(self, texts: Sequence[str], concepts: np.ndarray) -> np.ndarray:
         """Compare the words of the query and its variants with the preferred name, the best over them."""
         stems = [_stems(normalize(text)) for text in texts]
-        names = [_stems(normalize(name)) for name in self._concepts.texts("concepts", "name", concepts)]
+        names = [_stems(normalize(name)) for name in map(self._name.at, concepts)]
         return np.array([max(_dice(own, words) for words in stems) for own in names], dtype=np.float64)
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from deft.corpora.tables import read_table
+from deft.corpora.tables import read_rows
 from deft.text import clean, fold
 
 ABBREVIATIONS = Path(__file__).with_name("abbreviations.tsv")
@@ -123,8 +123,8 @@ def _expanded(text: str) -> str:
 
 @cache
 def _expansions() -> Mapping[str, str]:
-    table = read_table(ABBREVIATIONS, ("abbreviation", "expansion"))
-    return dict(zip(table["abbreviation"], table["expansion"], strict=True))
+    table = read_rows(ABBREVIATIONS, ("abbreviation", "expansion"))
+    return {row["abbreviation"]: row["expansion"] for _, row in table}
 
 
 @cache
@@ -175,12 +175,8 @@ def _noun(text: str) -> str:
 
 @cache
 def _nouns() -> Mapping[str, str]:
-    table = read_table(ADJECTIVES, ("adjective", "noun"))
-    return {
-        fold(form): noun
-        for adjective, noun in zip(table["adjective"], table["noun"], strict=True)
-        for form in _inflected(adjective)
-    }
+    table = read_rows(ADJECTIVES, ("adjective", "noun"))
+    return {fold(form): row["noun"] for _, row in table for form in _inflected(row["adjective"])}
 
 
 def _inflected(adjective: str) -> Iterator[str]:

@@ -6,10 +6,13 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from deft.files import atomic_write
 from deft.mapping.results import Candidate, Mapping
-from deft.mapping.sssom import SssomMetadata, write_sssom
+
+if TYPE_CHECKING:
+    from deft.mapping.sssom import SssomMetadata
 
 FIELDS = (
     "rank",
@@ -30,6 +33,7 @@ FIELDS = (
 # Definitions are long: they are in TSV and in Python, not in JSON Lines.
 JSON_FIELDS = tuple(field for field in FIELDS if field != "definition")
 
+_ABOUT = ("ambiguous", "no_match", "note")  # columns of TSV that say something about the query
 _WIDTH = 44  # characters of a name in a table
 # Characters that JSON may hold as they are, but that some readers take for the end of a line.
 _LINE_ENDS = str.maketrans({char: f"\\u{ord(char):04x}" for char in "\x85\u2028\u2029"})
@@ -61,6 +65,8 @@ def write_mappings(
         The file cannot be written.
     """
     if format_ == "sssom":
+        from deft.mapping.sssom import write_sssom
+
         write_sssom(mappings, path or sys.stdout, metadata)
         return
     lines = _WRITERS[format_](mappings)
@@ -74,7 +80,8 @@ def write_mappings(
 def to_json(mapping: Mapping) -> str:
     """Return a mapping as one line of JSON.
 
-    It is ``{"query": ..., "ambiguous": false, "note": "", "candidates": [{"rank": 1, ...}, ...]}``.
+    It is ``{"query": ..., "ambiguous": false, "no_match": 0.1, "note": "", "candidates": [...]}``, and each
+    candidate ``{"rank": 1, "cui": ..., ...}``.
     """
     candidates = [
         {field: getattr(candidate, field) for field in JSON_FIELDS} for candidate in mapping.candidates
@@ -82,6 +89,7 @@ def to_json(mapping: Mapping) -> str:
     record = {
         "query": mapping.query,
         "ambiguous": mapping.ambiguous,
+        "no_match": mapping.no_match,
         "note": mapping.note,
         "candidates": candidates,
     }
@@ -95,9 +103,9 @@ def _jsonl(mappings: Iterable[Mapping]) -> Iterator[str]:
 
 def _tsv(mappings: Iterable[Mapping]) -> Iterator[str]:
     # a row a candidate, and one with empty fields for a query that has none
-    yield "\t".join(("query", *FIELDS, "ambiguous", "note")) + "\n"
+    yield "\t".join(("query", *FIELDS, *_ABOUT)) + "\n"
     for mapping in mappings:
-        about = ("yes" if mapping.ambiguous else "", _one_line(mapping.note))
+        about = ("yes" if mapping.ambiguous else "", _text(mapping.no_match), _one_line(mapping.note))
         rows = [_values(candidate) for candidate in mapping.candidates] or [[""] * len(FIELDS)]
         for row in rows:
             yield "\t".join((_one_line(mapping.query), *row, *about)) + "\n"

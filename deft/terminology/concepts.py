@@ -30,6 +30,8 @@ _COUNT, _FLAG, _TEXT, _LABEL = (
     pa.dictionary(pa.int32(), pa.string()),
 )
 
+_NUMPY = {_COUNT: np.int32, _FLAG: np.uint8}
+
 SCHEMAS = {
     "atoms": pa.schema(
         {
@@ -79,6 +81,26 @@ class Labels:
         """Return which rows have one of the values, bool of shape (rows,)."""
         chosen = set(wanted)
         return np.asarray(np.array([value in chosen for value in self.values], dtype=bool)[self.codes])
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """A column of texts, by the bytes that lie on the disk: `starts` of shape (rows + 1,) and `data`."""
+
+    starts: np.ndarray
+    data: memoryview
+
+    def __len__(self) -> int:
+        """Return the number of rows."""
+        return len(self.starts) - 1
+
+    def raw(self, row: int) -> bytes:
+        """Return a text in UTF-8."""
+        return bytes(self.data[self.starts[row] : self.starts[row + 1]])
+
+    def at(self, row: int) -> str:
+        """Return a text."""
+        return self.raw(row).decode()
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,23 +165,16 @@ class Concepts:
 
     def numbers(self, table: str, column: str) -> np.ndarray:
         """Return a column of numbers, mapped, of shape (rows,)."""
-        values: np.ndarray = self._column(table, column).to_numpy(zero_copy_only=True)
-        return values
+        return _values(self._column(table, column))
 
     def labels(self, table: str, column: str) -> Labels:
         """Return a column of few distinct values."""
         coded = self._column(table, column)
-        return Labels(coded.indices.to_numpy(zero_copy_only=True), tuple(coded.dictionary.to_pylist()))
+        return Labels(_values(coded.indices), tuple(coded.dictionary.to_pylist()))
 
-    def text(self, table: str, column: str, row: int) -> str:
-        """Return a text."""
-        text: str = self._column(table, column)[int(row)].as_py()
-        return text
-
-    def texts(self, table: str, column: str, rows: np.ndarray) -> list[str]:
-        """Return the texts of rows."""
-        texts: list[str] = self._column(table, column).take(pa.array(rows, pa.int64())).to_pylist()
-        return texts
+    def texts(self, table: str, column: str) -> Texts:
+        """Return a column of texts, mapped."""
+        return self._texts[table, column]
 
     def all_strings(self, *, start: int = 0, size: int = 1 << 16) -> Iterator[list[str]]:
         """Yield the strings from row `start` on, in lists of `size`."""
@@ -189,9 +204,9 @@ class Concepts:
 
     def row_of_string(self, string: str) -> int:
         """Return the row of a string, -1 if it is not there."""
-        column, key = self._column("strings", "string"), string.encode()
-        row = bisect_left(range(len(column)), key, key=lambda place: column[place].as_py().encode())
-        return row if row < len(column) and column[row].as_py() == string else -1
+        strings, key = self.texts("strings", "string"), string.encode()
+        row = bisect_left(range(len(strings)), key, key=strings.raw)
+        return row if row < len(strings) and strings.raw(row) == key else -1
 
     def current(self, cui: str) -> tuple[str, ...]:
         """Return the CUIs that a retired one became, or the CUI itself."""
@@ -233,9 +248,24 @@ class Concepts:
         labels = [column.name for column in SCHEMAS[name] if column.type == _LABEL]
         return frame.astype(dict.fromkeys(labels, "str"))
 
+    @cached_property
+    def _texts(self) -> dict[tuple[str, str], Texts]:
+        columns = [
+            (name, field.name) for name, schema in SCHEMAS.items() for field in schema if field.type == _TEXT
+        ]
+        found = {}
+        for place in columns:
+            array = self._column(*place)
+            _, starts, data = array.buffers()
+            first = array.offset
+            bounds = (
+                np.frombuffer(starts, np.int64)[first : first + len(array) + 1] if starts else np.zeros(1)
+            )
+            found[place] = Texts(bounds.astype(np.int64, copy=False), memoryview(data or b""))
+        return found
+
     def _column(self, table: str, column: str) -> pa.Array:
-        chunked = self.tables[table].column(column)
-        return chunked.chunk(0)
+        return self.tables[table].column(column).chunk(0)
 
 
 def _whole(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -246,15 +276,23 @@ def _whole(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if column.num_chunks != 1 or column.type != field.type:
             column = _piece(column, field.type)
         columns.append(column)
-    return pa.table(columns, schema=schema)
+    return pa.Table.from_arrays(columns, schema=schema)
 
 
 def _piece(column: pa.ChunkedArray, kind: pa.DataType) -> pa.Array:
+    if not column.num_chunks:
+        return pa.nulls(0, kind)
     if kind == _LABEL:
-        coded = pa.chunked_array(column.chunks, column.type).combine_chunks().dictionary_encode()
-        return coded.cast(kind)
-    cast = column.cast(kind)
-    return cast.combine_chunks() if cast.num_chunks else pa.array([], kind)
+        return column.combine_chunks().dictionary_encode().cast(kind)
+    return column.cast(kind).combine_chunks()
+
+
+def _values(array: pa.Array) -> np.ndarray:
+    """Return numbers where they lie (`pa.Array.to_numpy` imports pandas)."""
+    kind = _NUMPY[array.type]
+    data = array.buffers()[1]
+    values: np.ndarray = np.frombuffer(data, kind) if data is not None else np.zeros(0, kind)
+    return values[array.offset : array.offset + len(array)]
 
 
 def _number(cui: str) -> int | None:

@@ -7,13 +7,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
-
-from deft.corpora.tables import read_table
+from deft.corpora.tables import read_rows, read_table
 from deft.errors import InputError
 from deft.terminology.semantic_groups import GROUPS
 from deft.text import clean
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -71,21 +73,23 @@ def read_queries(
         The file is no table, a column is not there, or there is no term at all.
     """
     columns = (column,) if group_column is None else (column, group_column)
-    table = read_table(path, columns, mixed=True)
-    terms, groups = table[column].map(clean), pd.Series("", index=table.index)
-    if group_column is not None:
-        groups = table[group_column].str.strip()
-        for line, group in groups[~groups.isin({"", *GROUPS})].items():
+    terms: list[str] = []
+    groups: list[str] = []
+    for line, row in read_rows(path, columns, mixed=True):
+        term, group = clean(row[column]), "" if group_column is None else row[group_column].strip()
+        if not term:
+            logger.warning("%s, line %s: the term is empty; the row is left out.", path, line)
+            continue
+        if group not in {"", *GROUPS}:
             logger.warning(
                 "%s, line %s: there is no semantic group %r; none is asked for.", path, line, group
             )
-        groups = groups.where(groups.isin(GROUPS), "")
-    for line in terms.index[terms == ""]:
-        logger.warning("%s, line %s: the term is empty; the row is left out.", path, line)
-    kept = terms != ""
-    if not kept.any():
+            group = ""
+        terms.append(term)
+        groups.append(group)
+    if not terms:
         raise InputError("holds no term.", path=path, field=column)
-    return terms[kept].to_list(), groups[kept].to_list()
+    return terms, groups
 
 
 def read_lexicon(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deft.corpora.tables import read_table
+from deft.corpora.tables import Rows, read_rows, read_table
 from deft.errors import InputError
 
 cells = st.text(st.characters(codec="utf-8", exclude_characters="\r\n"), max_size=12)
@@ -100,3 +100,14 @@ def test_bad_encodings(tmp_path, encoding, likely):
 def test_absent_file(tmp_path):
     with pytest.raises(InputError, match="cannot be read: No such file"):
         read_table(tmp_path / "absent.csv")
+
+
+def test_rows_and_data_frame_are_one_table(tmp_path):
+    path = put(tmp_path / "t.csv", 'a,b\r\n1,"x\r\ny"\r\n\r\n2,\r\n')
+    rows, table = read_rows(path, ("b",)), read_table(path, ("b",))
+    assert rows == Rows(("a", "b"), [2, 5], [["1", "x\r\ny"], ["2", ""]])
+    assert list(rows) == [(2, {"a": "1", "b": "x\r\ny"}), (5, {"a": "2", "b": ""})]
+    assert list(rows) == list(zip(table.index, table.to_dict("records"), strict=True))
+    header = put(tmp_path / "h.csv", "a,b\n")
+    assert (read_rows(header).names, list(read_rows(header))) == (("a", "b"), [])
+    assert list(read_table(header).columns) == ["a", "b"]

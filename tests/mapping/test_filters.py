@@ -1,8 +1,12 @@
 """Which atoms may answer; what filters do to answers is in test_mapper."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from demo import ATOMS, TYPES, Atom, make_concepts
+from hypothesis import given
+from hypothesis import strategies as st
 
 from deft.errors import InputError
 from deft.mapping.filters import ConceptFilter, atoms_of_group, strings_of
@@ -24,6 +28,43 @@ def named(concepts, mask):
 def test_nothing_asked_for(concepts):
     assert ConceptFilter().atoms(concepts) is None
     assert strings_of(None, concepts) is None
+
+
+@pytest.mark.parametrize("kind", [tuple, list, iter, lambda values: (value for value in values)])
+def test_any_iterable_will_do_and_keeps_its_order(kind):
+    every = {
+        field: ["B", "A", "C"] for field in ("languages", "sources", "semantic_types", "semantic_groups")
+    }
+    keep = ConceptFilter(
+        **{field: kind(values) for field, values in every.items()}, exclude=kind(["C2", "C1"])
+    )
+    for field in every:
+        assert getattr(keep, field) == ("B", "A", "C")
+    assert keep.exclude == frozenset({"C1", "C2"})
+    assert keep == ConceptFilter(**every, exclude={"C1", "C2"})
+    assert hash(keep) == hash(ConceptFilter(**every, exclude=("C1", "C2")))
+    assert replace(keep, languages={"D"}) == ConceptFilter(
+        **every | {"languages": ["D"]}, exclude=["C1", "C2"]
+    )
+
+
+@given(st.lists(st.text(max_size=3)))
+def test_equal_sets_make_equal_filters(values):
+    one, other = ConceptFilter(set(values)), ConceptFilter(frozenset(reversed(values)))
+    assert one.languages == tuple(sorted(set(values)))
+    assert (one, hash(one)) == (other, hash(other))
+
+
+@pytest.mark.parametrize("field", ["languages", "sources", "semantic_types", "semantic_groups", "exclude"])
+def test_one_string_is_no_list(field):
+    problem = (
+        rf"field {field}: one string was given where a list is expected: 'C0000001'\. Put it in a list\."
+    )
+    with pytest.raises(InputError, match=problem):
+        ConceptFilter(**{field: "C0000001"})
+    for wrong, shown in ((b"FRE", "70"), (["FRE", None], "None"), ({1}, "1")):
+        with pytest.raises(InputError, match=f"field {field}: {shown} is no string"):
+            ConceptFilter(**{field: wrong})
 
 
 def test_languages_and_sources_are_those_of_the_atom(concepts):

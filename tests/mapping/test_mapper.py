@@ -555,6 +555,29 @@ class TestCurated:
         assert len(second.candidates) == 5
         assert not caplog.messages
 
+    @pytest.mark.parametrize(
+        ("rows", "accepted"),
+        [
+            ((("C0000004", "accept"), ("C0000091", "reject")), True),
+            ((("C0000092", "reject"), ("C0000091", "accept")), True),  # both are retired
+            ((("C0000091", "accept"), ("C0000004", "reject")), False),
+        ],
+    )
+    def test_decisions_that_meet_in_one_concept(self, historic, tmp_path, caplog, rows, accepted):
+        path = curated(tmp_path / "c.tsv", *(("rhume", *row) for row in rows))
+        mapper = TermMapper.open(historic, curated=path)
+        (message,) = caplog.messages
+        assert all(part in message for part in (str(path), "'rhume'", rows[0][0], rows[1][0]))
+        assert message.endswith(
+            f"C0000004 is {'accepted' if accepted else 'rejected'}. Delete one of the two lines."
+        )
+        (mapping,) = mapper.map(["rhume"], k=9)
+        assert ("C0000004" in cuis(mapping)) == accepted
+        assert (mapping.best.cui == "C0000004") == (mapping.best.match == "curated") == accepted
+        (followed,) = {cui for cui, decision in rows if decision == "accept"}
+        retired = accepted and followed != "C0000004"
+        assert mapping.note == (f"{followed} was retired and is now C0000004." if retired else "")
+
     def test_concepts_that_are_not_there_are_named_and_the_rest_is_used(self, historic, tmp_path, caplog):
         path = curated(
             tmp_path / "c.tsv",

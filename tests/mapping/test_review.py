@@ -372,6 +372,45 @@ class TestCurated:
         assert first == f"{curated}:3: C2, for 'a', is not in the index; the line has no effect."
         assert second.startswith(f"{curated}:4: C3, for 'b'")
 
+    def test_decisions_that_meet_in_one_concept(self, curated):
+        rows = [
+            ("a", "old", "reject"),  # overruled by line 3
+            ("a", "new", "accept"),
+            ("B", "old", "accept"),  # overruled by line 5
+            ("b", "new", "reject"),
+            ("c", "older", "reject"),  # overruled by line 7
+            ("c", "old", "accept"),
+            ("d", "new", "accept"),
+            ("d", "old", "accept"),
+            ("e", "parted", "reject"),  # overruled by line 11 as far as that goes
+            ("e", "one", "accept"),
+        ]
+        curated.write_text("".join("\t".join(row) + "\n" for row in [("query", "cui", "decision"), *rows]))
+        became = {"old": ("new",), "older": ("new",), "parted": ("one", "two")}
+        read = Curated.read(curated)
+
+        def settled(query):
+            found = read.settled(query, lambda cui: became.get(cui, (cui,)))
+            return {cui: (decision.cui, decision.accepted) for cui, decision in found.items()}
+
+        assert settled("A.") == {"new": ("new", True)}
+        assert settled("b") == {"new": ("new", False)}
+        assert settled("c") == {"new": ("old", True)}
+        assert settled("d") == {"new": ("new", True)}
+        assert settled("e") == {"one": ("one", True), "two": ("parted", False)}
+        assert settled("f") == {}
+        said = [
+            (2, "old is rejected for 'a'", "new is accepted (line 3)", "new", "new is accepted"),
+            (4, "old is accepted for 'B'", "new is rejected (line 5)", "new", "new is rejected"),
+            (6, "older is rejected for 'c'", "old is accepted (line 7)", "new", "new is accepted"),
+            (10, "parted is rejected for 'e'", "one is accepted (line 11)", "one", "one is accepted"),
+        ]
+        assert read.overruled(lambda cui: became.get(cui, (cui,))) == tuple(
+            f"{curated}:{line}: {lost}, but {won}, and both are {cui} now: {so}. Delete one of the two lines."
+            for line, lost, won, cui, so in said
+        )
+        assert read.overruled(lambda cui: (cui,)) == ()
+
     def test_queries_of_punctuation_stay_apart(self, curated):
         write_curated([Decision("?", "C1", accepted=True), Decision("!", "C2", accepted=True)], curated)
         assert Curated.read(curated).accepted("!") == ("C2",)

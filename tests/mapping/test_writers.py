@@ -41,8 +41,8 @@ SECOND = replace(
     confidence=0.25,
 )
 MAPPINGS = [
-    Mapping("crise\tdu cœur", (FIRST, SECOND), ambiguous=True),
-    Mapping("rien", (), note="below\nthe threshold"),
+    Mapping("crise\tdu cœur", (FIRST, SECOND), ambiguous=True, no_match=0.0625),
+    Mapping("rien", (), note="below\nthe threshold", no_match=0.875),
 ]
 
 
@@ -54,6 +54,7 @@ def test_jsonl_is_of_the_promised_shape(tmp_path):
     assert record == {
         "query": "crise\tdu cœur",
         "ambiguous": True,
+        "no_match": 0.0625,
         "note": "",
         "candidates": [
             {
@@ -76,6 +77,7 @@ def test_jsonl_is_of_the_promised_shape(tmp_path):
     assert json.loads(second) == {
         "query": "rien",
         "ambiguous": False,
+        "no_match": 0.875,
         "note": "below\nthe threshold",
         "candidates": [],
     }
@@ -111,9 +113,11 @@ def test_tsv(tmp_path):
         "score": "2.000000",
         "confidence": "0.875000",
         "ambiguous": "yes",
+        "no_match": "0.062500",
         "note": "",
     }
     assert rows[2]["rank"] == rows[2]["cui"] == rows[2]["ambiguous"] == ""
+    assert [row["no_match"] for row in rows] == ["0.062500", "0.062500", "0.875000"]  # without candidates too
     assert rows[2]["note"] == "below the threshold"
 
 
