@@ -9,6 +9,7 @@ one, cells of an inverted file (Sivic and Zisserman 2003) with product-quantized
 from __future__ import annotations
 
 import io
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -112,6 +113,7 @@ class DenseIndex:
         codes = _train(vectors)
         for block in _blocks(vectors, np.arange(count)):
             cast("Any", codes).add(block)
+            release(vectors)
         return cls(vectors, codes)
 
     def save_codes(self, folder: Path) -> None:
@@ -295,6 +297,13 @@ def open_vectors(folder: Path) -> np.ndarray:
         problem = f"holds {vectors.dtype} of shape {vectors.shape}, not rows of int8."
         raise InputError(problem, path=path, remedy=_REBUILD)
     return vectors
+
+
+def release(array: np.ndarray) -> None:
+    """Give the pages of a mapped array back to the system, which counts them as this process's memory."""
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mapped, "madvise"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _train(vectors: np.ndarray) -> faiss.IndexIVF:

@@ -174,7 +174,7 @@ class TableMaker:
             self._database.unregister(f"old_{name}")
 
     def remove(self, *, cuis: Iterable[str] = (), sources: Iterable[str] = ()) -> int:
-        """Take out the atoms of concepts and of sources, and return how many there were."""
+        """Take out the atoms of concepts and of sources, and return how many lines of atoms that were."""
         before = self._count("atoms")
         numbers = [int(cui[1:]) for cui in cuis]
         self._database.execute(
@@ -195,6 +195,7 @@ class TableMaker:
         """
         if not self._count("atoms"):
             raise InputError("no atom is left.", remedy="An index needs one at least.")
+        self._database.execute("create or replace table atoms as select distinct * from atoms")
         self._database.execute(_CONCEPTS)
         self._database.execute(_STRINGS)
         counts = "sum(atoms) over (order by row rows between unbounded preceding and 1 preceding)"

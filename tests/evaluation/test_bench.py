@@ -223,9 +223,7 @@ def test_page_of_encoders_is_whole_and_asks_for_nothing(results, tmp_path):
 
 def _point(strings, slope):
     values = dict.fromkeys(index.GROWING, 2.0 + slope * strings / 1e6)
-    rates = dict.fromkeys(
-        ("made_strings_per_second", "parse_atoms_per_second", "embed_strings_per_second"), 9.0
-    )
+    rates = dict.fromkeys(page._MORE, 9.0)
     return {"strings": strings, "atoms": strings, "concepts": strings, "kind": "flat"} | values | rates
 
 
@@ -266,6 +264,7 @@ def test_index_of_each_size_is_measured_once(bundle, root, monkeypatch):
     (point,) = found["points"]
     assert (point["strings"], found["projection"]) == (120, None)
     assert all(point[name] > 0 for name in index.GROWING)
+    assert point["recall_at_10_of_exact"] == 1.0  # so few are searched exactly
     assert point["query_p50_milliseconds"] <= point["query_p99_milliseconds"]
     known = json.loads(json.dumps(found))
     made = _point(240, 3.0)

@@ -30,6 +30,7 @@ GROWING = (
 )
 
 _MIB = 1 << 20
+_NEAREST = 10
 _HERE = "deft.evaluation.bench.index"
 
 
@@ -43,6 +44,8 @@ class IndexParams:
         Single queries after the first; they are made-up strings too, most of which are not in the index.
     embedded
         Strings that the speed of embedding is measured on.
+    compared
+        Queries whose ten nearest strings are compared with those of an exact search.
     projected
         Size, in strings, that the cost is projected to.
     threads
@@ -53,6 +56,7 @@ class IndexParams:
 
     queries: int = 1000
     embedded: int = 20_000
+    compared: int = 200
     projected: int = 15_000_000
     threads: int | None = None
     seed: int = 13
@@ -161,6 +165,7 @@ def _point(size: int, encoder: Path, vocabulary: Path, params: IndexParams, work
     built, build_memory = run(build, umls=str(umls), encoder=str(encoder), out=str(index))
     queries = made_strings(params.queries + 1, vocabulary, seed=params.seed + 1)
     answered, _ = run(query, index=str(index), queries=queries, threads=threads)
+    compared, _ = run(compare, index=str(index), queries=queries[: params.compared], threads=threads)
     disk = sum(path.stat().st_size for path in index.rglob("*") if path.is_file())
     return {
         "strings": size,
@@ -168,23 +173,29 @@ def _point(size: int, encoder: Path, vocabulary: Path, params: IndexParams, work
         "concepts": made.concepts,
         "made_strings_per_second": round(size / made.seconds),
         "parse_atoms_per_second": round(parsed["atoms"] / parsed["seconds"]),
+        "table_atoms_per_second": round(parsed["atoms"] / parsed["table_seconds"]),
         "embed_strings_per_second": round(len(texts) / embedded["seconds"], 1),
         "build_seconds": round(built["seconds"], 2),
         "build_peak_memory_mib": round(build_memory, 1),
         "kind": built["kind"],
+        "search": built["search"],
         "disk_mib": round(disk / _MIB, 2),
         **answered,
+        **compared,
     }
 
 
 def parse(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, Any]:
-    """Read the atoms of a release."""
-    from deft.terminology.rrf import read_atoms
+    """Read the atoms of a release; then make the tables of it."""
+    from deft.terminology.rrf import AtomFilter, stream_atoms
+    from deft.terminology.tables import read_concepts
 
     ready()
     start = time.perf_counter()
-    atoms = read_atoms(Path(request["umls"]))
-    return {"atoms": len(atoms), "seconds": time.perf_counter() - start}
+    atoms = sum(batch.num_rows for batch in stream_atoms(Path(request["umls"])))
+    parsed = time.perf_counter()
+    read_concepts(Path(request["umls"]), AtomFilter())
+    return {"atoms": atoms, "seconds": parsed - start, "table_seconds": time.perf_counter() - parsed}
 
 
 def embed(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, Any]:
@@ -206,7 +217,7 @@ def build(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, An
     ready()
     start = time.perf_counter()
     manifest = build_index(request["umls"], request["encoder"], request["out"])
-    return {"seconds": time.perf_counter() - start, "kind": manifest.kind}
+    return {"seconds": time.perf_counter() - start, "kind": manifest.kind, "search": manifest.search}
 
 
 def query(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, Any]:
@@ -231,3 +242,18 @@ def query(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, An
         "query_p99_milliseconds": round(float(np.quantile(rest, 0.99)), 2),
         "query_memory_mib": round(own_memory() / _MIB, 1),
     }
+
+
+def compare(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, Any]:
+    """Compare the nearest strings that are found with those of an exact search."""
+    from deft.encoder.runtime import Encoder
+    from deft.index.dense import DenseIndex, open_vectors
+    from deft.index.manifest import ENCODER
+
+    folder = Path(request["index"])
+    queries = Encoder.open(folder / ENCODER, threads=request["threads"]).encode(request["queries"])
+    ready()
+    found, _ = DenseIndex.open(folder).search(queries, _NEAREST)
+    exact, _ = DenseIndex(open_vectors(folder)).search(queries, _NEAREST)
+    shared = [len(set(one) & set(other)) for one, other in zip(found, exact, strict=True)]
+    return {f"recall_at_{_NEAREST}_of_exact": round(float(np.mean(shared)) / exact.shape[1], 4)}

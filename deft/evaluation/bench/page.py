@@ -25,10 +25,12 @@ _TITLES = {
     "query_p99_milliseconds": "A query, 99th percentile, ms",
     "query_memory_mib": "Resident after the queries, MiB",
 }
-_RATES = {
+_MORE = {
     "made_strings_per_second": "Made, strings/s",
     "parse_atoms_per_second": "Parsed, atoms/s",
+    "table_atoms_per_second": "Made into tables, atoms/s",
     "embed_strings_per_second": "Embedded, strings/s",
+    "recall_at_10_of_exact": "Of the ten nearest, found",
 }
 
 
@@ -144,7 +146,7 @@ def index_table(results: Mapping[str, Any]) -> str:
     sizes = "".join(f"{point['strings']:>14,}" for point in points)
     last = f"{projection['strings']:>14,} (projected)" if projection else ""
     lines = [f"{'strings':<34}{sizes}{last}"]
-    for name, title in (_RATES | _TITLES).items():
+    for name, title in (_MORE | _TITLES).items():
         values = "".join(f"{_short(point[name]):>14}" for point in points)
         guess = projection["values"].get(name) if projection else None
         lines.append(f"{title:<34}{values}" + (f"{_short(guess['value']):>14}" if guess else ""))
@@ -300,7 +302,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 322.0, 16.0, 190.0
 
 def _index_content(results: Mapping[str, Any]) -> dict[str, Any]:
     points, projection = results["points"], results["projection"]
-    names = _RATES | _TITLES
+    names = _MORE | _TITLES
     words = "" if projection is None else f" Dashed: {projection['method']}."
     return {
         "title": "What an index costs as it grows",
