@@ -52,7 +52,7 @@ WITHOUT_PANDAS = (
 )
 NOT_FOR_A_TERM = {
     *("torch", "transformers", "sentence_transformers", "datasets", "spacy"),
-    *("scipy", "sklearn", "lxml", "yaml", "jinja2", "openpyxl", "rich"),
+    *("sklearn", "lxml", "yaml", "jinja2", "openpyxl", "rich"),
     *("pandas", "duckdb", "filelock", "pyarrow.dataset", "pyarrow.parquet"),
     *(
         "deft.index.build",

@@ -234,7 +234,7 @@ def _build(
         dense = DenseIndex.build(open_vectors(folder), kind=kind)
         dense.save_codes(folder)
         strings = (string for part in concepts.all_strings() for string in part)
-        LexicalIndex.build(strings).save(folder)
+        LexicalIndex.write(strings, folder)
         (folder / ENCODER).mkdir(exist_ok=True)
         for name in (*ENCODER_FILES, *OPTIONAL_FILES):
             if name in ENCODER_FILES or (plan.encoder / name).exists():

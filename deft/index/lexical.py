@@ -13,52 +13,45 @@ strings is one number wherever it is computed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csc_array
 
 from deft.errors import InputError
-from deft.text import normalize
+from deft.index.trigrams import BLOCK, TRIGRAMS, Ints, Unsigned, encode, invert, trigrams_of, weigh, weigh_all
 
 _ARRAYS = {
     "text": "uint8",
-    "starts": "int64",
+    "starts": "uint32",
     "weights": "uint32",
     "totals": "uint32",
     "rows": "uint32",
-    "offsets": "int64",
-    "postings": "uint32",
+    "slots": "uint32",
+    "cuts": "uint32",
+    "postings": "uint16",
 }
 
 FILES = tuple(f"lexical_{name}.npy" for name in _ARRAYS)
 """The files of an index."""
 
-# A character has 6 bits: a space is 0, then come these, and all others share what is left. A trigram is then
-# an address of 18 bits and needs no vocabulary.
-_LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789+%<>="
-_BITS = 6
-_CHARACTER = (1 << _BITS) - 1
-_FIRST = 1 << _BITS  # set on the middle character of the first of equal trigrams of a string
-_TRIGRAMS = 1 << (3 * _BITS)
-
-_CODES = np.zeros(128, dtype=np.uint8)
-_CODES[[ord(letter) for letter in _LETTERS]] = np.arange(1, len(_LETTERS) + 1)
-
 _QUERY, _STRING, _BOTH = 1, 4, 5  # 0.2, 0.8 and 1 in whole numbers
-_SLACK = 0.5  # of the floor: reading more of the lists than need be makes bounds tight, which pays
 _SCALE = 32  # weights stay below 2**14, so that the sum over all trigrams there can be fits in 32 bits
 _DECIMALS = 6
 _MARGIN = 1e-6  # more than rounding to decimals moves a similarity by
-_CHUNK = 1 << 16  # strings that are worked on at once in a build
-_BLOCK = 64  # candidates that are compared at first, beside those that are wanted
-_SEED = 1 << 14  # postings that are read for a first idea of the best rows
 
-_Ints = NDArray[np.integer]
-_Unsigned = NDArray[np.uint32]
+# What follows changes how long an answer takes, not the answer.
+_SLACK = 0.5  # of the floor: reading more of the lists than need be makes bounds tight, which pays
+_SEED = 1 << 16  # postings that are read for a first idea of the best rows
+_WORTH = 16  # more than so many times what was read for the floor calls for a better floor
+_DEEPER = 4  # times as much is then read
+_NEAR = (0.5, 1.0, 1.7)  # times the weight of the query: strings among which a floor is sought
+_TRIED = 4  # times the wanted number of rows is compared at first
+_STEP = 1.2  # from one weight to the next that has a limit of its own
 
 _REBUILD = "Build the index again."
 
@@ -75,26 +68,30 @@ class LexicalIndex:
     text
         uint8: a space and, for each string, its characters and a space.
     starts
-        int64 of shape (strings + 1,): where each string starts in `text`.
+        uint32 of shape (strings + 1,): where each string starts in `text`.
     weights
         uint32 of shape (2**18,): weight of each trigram.
     totals
         uint32: weight of the string at each position, ascending.
     rows
         uint32: row of the string at each position.
-    offsets
-        int64 of shape (2**18 + 1,): where the postings of each trigram start.
+    slots
+        uint32 of shape (2**18 + 1,): number of trigrams before each one that are in a string.
+    cuts
+        uint32 of shape (slots * blocks + 1,): where the postings of each slot start in each block of 65536
+        positions.
     postings
-        uint32: positions of the strings that have the trigram, ascending.
+        uint16: positions of the strings that have the trigram, ascending, each counted from its block.
     """
 
     text: NDArray[np.uint8]
-    starts: NDArray[np.int64]
-    weights: NDArray[np.uint32]
-    totals: NDArray[np.uint32]
-    rows: NDArray[np.uint32]
-    offsets: NDArray[np.int64]
-    postings: NDArray[np.uint32]
+    starts: Unsigned
+    weights: Unsigned
+    totals: Unsigned
+    rows: Unsigned
+    slots: Unsigned
+    cuts: Unsigned
+    postings: NDArray[np.uint16]
 
     def __len__(self) -> int:
         """Return the number of strings."""
@@ -104,23 +101,42 @@ class LexicalIndex:
     def build(cls, strings: Iterable[str]) -> LexicalIndex:
         """Index strings, a row each in their order.
 
-        Beside the index itself (about 5.5 bytes a character), memory holds one chunk of strings at a time.
+        Beside the index itself (about 3.5 bytes a character), memory holds one chunk of strings at a time.
         """
-        text, starts, frequencies = _encode_all(strings)
+        return cls._build(strings, None)
+
+    @classmethod
+    def write(cls, strings: Iterable[str], folder: Path) -> None:
+        """Write the index of `strings` into a folder that exists, as `build` and `save` would.
+
+        The postings, most of an index, go straight to their file: memory holds about 3 bytes a character.
+        """
+        cls._build(strings, folder).save(folder)
+
+    @classmethod
+    def _build(cls, strings: Iterable[str], folder: Path | None) -> LexicalIndex:
+        text, starts, frequencies = encode(strings)
         count = len(starts) - 1
         weights = np.rint(_SCALE * (np.log((count + 1) / (frequencies + 1)) + 1) ** 2).astype(np.uint32)
-        totals = np.empty(count, dtype=np.uint32)
-        for chunk in _chunks(count):
-            owners, trigrams = _trigrams(text, starts, np.arange(chunk.start, chunk.stop))
-            totals[chunk] = np.bincount(owners, weights[trigrams], minlength=chunk.stop - chunk.start)
+        totals = weigh_all(text, starts, weights)
         rows = np.argsort(totals, kind="stable").astype(np.uint32)
-        offsets = np.concatenate([[0], np.cumsum(frequencies)])
-        return cls(text, starts, weights, totals[rows], rows, offsets, _invert(text, starts, rows, offsets))
+        slots = np.concatenate([[0], np.cumsum(frequencies > 0)]).astype(np.uint32)
+        size = int(frequencies.sum())
+        if folder is None or not size:
+            postings: NDArray[np.uint16] = np.empty(size, dtype=np.uint16)
+        else:
+            postings = _room(folder / FILES[-1], size)
+        cuts = invert(text, starts, rows, frequencies, postings)
+        return cls(text, starts, weights, totals[rows], rows, slots, cuts, postings)
 
     def save(self, folder: Path) -> None:
         """Write the index into a folder that exists."""
         for name, file in zip(_ARRAYS, FILES, strict=True):
-            np.save(folder / file, getattr(self, name))
+            array = getattr(self, name)
+            if isinstance(array, np.memmap):  # `write` has put it there
+                array.flush()
+            else:
+                np.save(folder / file, array)
 
     @classmethod
     def open(cls, folder: Path) -> LexicalIndex:
@@ -135,10 +151,11 @@ class LexicalIndex:
         sizes = {
             "text": index.starts[-1:].sum(),
             "starts": len(index) + 1,
-            "weights": _TRIGRAMS,
+            "weights": TRIGRAMS,
             "totals": len(index),
-            "offsets": _TRIGRAMS + 1,
-            "postings": index.offsets[-1:].sum(),
+            "slots": TRIGRAMS + 1,
+            "cuts": int(index.slots[-1:].sum()) * _blocks(len(index)) + 1,
+            "postings": index.cuts[-1:].sum(),
         }
         for name, size in sizes.items():
             if len(getattr(index, name)) != size:
@@ -175,44 +192,55 @@ class LexicalIndex:
         if count < 1:
             raise InputError(f"count must be at least 1, not {count}.")
         wanted = _Wanted.of(query, self)
+        if not len(wanted.cuts):
+            return np.empty(0, dtype=np.int64), np.empty(0)
         floor = self._floor(wanted, count, allowed) - _MARGIN
         positions, bounds = self._candidates(wanted, floor)
-        candidates = self.rows[positions].astype(np.int64)
         if allowed is not None:
-            candidates, bounds = candidates[allowed[candidates]], bounds[allowed[candidates]]
-        return self._best(wanted, candidates, bounds, count)
+            kept = allowed[self.rows[positions]]
+            positions, bounds = positions[kept], bounds[kept]
+        return self._best(wanted, positions, bounds, count)
 
     def similarity(self, query: str, rows: np.ndarray) -> NDArray[np.float64]:
         """Return the similarity of each of `rows` to the query, as `search` would."""
-        return self._similarities(_Wanted.of(query, self), np.asarray(rows, dtype=np.int64))
+        wanted, rows = _Wanted.of(query, self), np.asarray(rows, dtype=np.int64)
+        shared, totals = (
+            weigh(self.text, self.starts, rows, table) for table in (wanted.table, self.weights)
+        )
+        return _ratio(shared, wanted.total, totals).round(_DECIMALS)
 
     def _floor(self, wanted: _Wanted, count: int, allowed: np.ndarray | None) -> float:
-        """Return a similarity that `count` rows are sure to reach, from a few rows that look similar."""
-        near = list(self._seed(wanted, max(_SEED, count)))
-        if not near:
-            return 0.0
-        positions, group = np.unique(np.concatenate(near), return_inverse=True)
-        lengths = [len(postings) for postings in near]
-        shared = np.bincount(group, np.repeat(wanted.weights[: len(near)], lengths))
-        if allowed is not None:
-            kept = allowed[self.rows[positions]]
-            positions, shared = positions[kept], shared[kept]
-        if len(positions) < count:
-            return 0.0
-        guesses = _ratio(shared, wanted.total, self.totals[positions])
-        best = positions[np.argpartition(-guesses, count - 1)[:count]]
-        return float(self._similarities(wanted, self.rows[best]).min())
+        """Return a similarity that `count` rows are sure to reach: the higher, the less is read."""
+        floor, budget, tried = 0.0, max(_SEED, count), _TRIED * count
+        while True:
+            positions = self._promising(wanted, budget, tried, allowed)
+            if len(positions) >= count:
+                similarities = self._similarities(wanted, positions)
+                floor = max(floor, float(similarities[_largest(similarities, count)].min()))
+            low, highs = self._limits(wanted, _SLACK * floor)
+            if np.diff(wanted.between(low, highs)).sum() <= _WORTH * budget:
+                return floor
+            budget, tried = _DEEPER * budget, _DEEPER * tried
 
-    def _seed(self, wanted: _Wanted, budget: int) -> Iterator[_Unsigned]:
-        """Yield the lists of the rarest trigrams and, of the last, what is about as heavy as the query."""
-        for postings in wanted.lists:
-            if len(postings) > budget:
-                same = np.searchsorted(self.totals, _whole(wanted.total))
-                first = max(0, int(np.searchsorted(postings, np.uint32(same))) - budget // 2)
-                yield postings[first : first + budget]
-                return
-            yield postings
-            budget -= len(postings)
+    def _promising(self, wanted: _Wanted, budget: int, tried: int, allowed: np.ndarray | None) -> Ints:
+        """Return about `tried` positions that look similar by the first `budget` postings.
+
+        These are from the lists of the rarest trigrams, among the strings that weigh about as much as the
+        query.
+        """
+        near = _whole(wanted.total * np.array(_NEAR))
+        first, middle, end = np.searchsorted(self.totals, near).tolist()
+        places, shared = wanted.add(wanted.take(first, middle, end, budget), first, end)
+        if allowed is not None:
+            places = places[allowed[self.rows[places + first]]]
+        values = shared[places]
+        at_least = np.cumsum(np.bincount(values, minlength=2)[:0:-1])  # from the highest value down to 1
+        enough = len(at_least) - min(int(np.searchsorted(at_least, 3 * tried)), len(at_least) - 1)
+        places = np.sort(places[values >= enough])
+        places = places[np.diff(places, prepend=-1) != 0]
+        positions: Ints = first + places.astype(np.int64)
+        guesses = _ratio(wanted.unit * shared[places].astype(np.int64), wanted.total, self.totals[positions])
+        return positions[_largest(guesses, tried)]
 
     def _candidates(self, wanted: _Wanted, floor: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the positions that may reach `floor`, with an upper bound of the similarity of each.
@@ -222,65 +250,61 @@ class LexicalIndex:
         falls with each list: of the long lists of frequent trigrams little is read, or nothing. What they may
         add to a string that was found goes into its bound.
         """
-        left = np.cumsum([0, *wanted.weights[::-1]])[::-1]
-        low, highs = self._limits(wanted.total, left, _SLACK * floor)
-        shared = np.zeros(highs[0] - low, dtype=np.uint32)
-        for postings, weight, high in zip(wanted.lists, wanted.weights, highs, strict=False):
-            first, last = np.searchsorted(postings, np.array([low, high], dtype=np.uint32))
-            shared[postings[first:last] - np.uint32(low)] += weight
-        found, bounds = [np.empty(0, dtype=np.int64)], [np.empty(0)]
-        # from one limit down to the next, the same lists have been read
-        for start, stop, rest in zip(highs[1:], highs[:-1], left[1:], strict=True):
-            if start < stop:
-                least = floor * (wanted.total + _STRING * int(self.totals[start])) / _BOTH - rest
-                enough = shared[start - low : stop - low] >= np.uint32(max(1, np.ceil(least)))
-                positions = start + np.flatnonzero(enough)
-                found.append(positions)
-                totals = self.totals[positions]
-                bounds.append(
-                    _ratio(np.minimum(shared[positions - low] + rest, totals), wanted.total, totals)
-                )
-        return np.concatenate(found), np.concatenate(bounds)
+        low, highs = self._limits(wanted, _SLACK * floor)
+        _, shared = wanted.add(wanted.between(low, highs), low, highs[0])
+        # From one limit down to the next, the same lists have been read. What is found must share enough for
+        # the lightest string of its stretch, so stretches are cut where the weight has grown by a step.
+        steps = max(1, int(self.totals[min(low, len(self) - 1)])) * _STEP ** np.arange(32)
+        edges = np.unique([*highs, *np.searchsorted(self.totals, _whole(steps)).clip(low, highs[0])])
+        rest = wanted.left[len(highs) - np.searchsorted(highs[::-1], edges[:-1], side="right")]
+        least = floor * (wanted.total + _STRING * self.totals[edges[:-1]].astype(np.float64)) / _BOTH - rest
+        most = np.iinfo(shared.dtype).max
+        mask = np.empty(len(shared), dtype=bool)
+        for start, stop, units in zip(
+            edges[:-1] - low, edges[1:] - low, np.ceil(least / wanted.unit).clip(1, most), strict=True
+        ):
+            np.greater_equal(shared[start:stop], shared.dtype.type(units), out=mask[start:stop])
+        places = _flags(mask)
+        positions = low + places
+        totals = self.totals[positions].astype(np.int64)
+        most_shared = wanted.unit * shared[places].astype(np.int64)
+        most_shared += np.repeat(rest, np.diff(np.searchsorted(positions, edges)))
+        bounds = _ratio(np.minimum(most_shared, totals), wanted.total, totals)
+        kept = bounds >= floor
+        return positions[kept], bounds[kept]
 
-    def _limits(self, total: int, left: _Ints, floor: float) -> tuple[int, list[int]]:
+    def _limits(self, wanted: _Wanted, floor: float) -> tuple[int, list[int]]:
         """Return the range of positions where a string may reach `floor`: where it starts, and where it ends.
 
         A string shares with the query at most its own weight, hence the start, and of a string that was found
-        in no list so far at most what is `left`, hence an end for each list. The last end is the start.
+        in no list so far at most what is left, hence an end for each list. The last end is the start.
         """
         if floor <= 0:
-            return 0, [len(self)] * (len(left) - 1) + [0]
-        lightest = floor * total / (_BOTH - _STRING * floor)
-        heaviest = (_BOTH * left[:-1] / floor - total) / _STRING
+            return 0, [len(self)] * len(wanted.cuts) + [0]
+        lightest = floor * wanted.total / (_BOTH - _STRING * floor)
+        heaviest = (_BOTH * wanted.left[:-1] / floor - wanted.total) / _STRING
         low = int(np.searchsorted(self.totals, _whole(lightest)))
         highs = np.searchsorted(self.totals, _whole(heaviest), side="right")
         return low, [*np.maximum(highs, low).tolist(), low]
 
     def _best(
-        self, wanted: _Wanted, candidates: NDArray[np.int64], bounds: NDArray[np.float64], count: int
+        self, wanted: _Wanted, positions: Ints, bounds: NDArray[np.float64], count: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the best of the candidates, comparing them in the order of their bounds."""
-        order = np.argsort(-bounds, kind="stable")
-        rows, similarities = np.empty(0, dtype=np.int64), np.empty(0)
-        start, size = 0, count + _BLOCK
-        while start < len(order):
-            block = order[start : start + size]
-            start, size = start + size, 2 * size
-            if len(rows) == count:
-                block = block[bounds[block] >= similarities[-1] - _MARGIN]
-            if not len(block):
-                break
-            rows = np.concatenate([rows, candidates[block]])
-            similarities = np.concatenate([similarities, self._similarities(wanted, candidates[block])])
-            best = np.lexsort((rows, -similarities))[:count]
-            rows, similarities = rows[best], similarities[best]
-        return rows[similarities > 0], similarities[similarities > 0]
+        """Return the best of some positions: the most promising first, then those that may beat them."""
+        similarities = np.zeros(len(positions))
+        first = _largest(bounds, _TRIED * count)
+        similarities[first] = self._similarities(wanted, positions[first])
+        floor = similarities[_largest(similarities, count)].min(initial=1)
+        more = np.setdiff1d(np.flatnonzero(bounds >= floor - _MARGIN), first, assume_unique=True)
+        similarities[more] = self._similarities(wanted, positions[more])
+        kept = np.flatnonzero(similarities >= max(floor, _MARGIN))
+        rows, similarities = self.rows[positions[kept]].astype(np.int64), similarities[kept]
+        best = np.lexsort((rows, -similarities))[:count]
+        return rows[best], similarities[best]
 
-    def _similarities(self, wanted: _Wanted, rows: _Ints) -> NDArray[np.float64]:
-        owners, trigrams = _trigrams(self.text, self.starts, rows)
-        shared = np.bincount(owners, wanted.table[trigrams], minlength=len(rows))
-        totals = np.bincount(owners, self.weights[trigrams], minlength=len(rows))
-        return _ratio(shared, wanted.total, totals).round(_DECIMALS)
+    def _similarities(self, wanted: _Wanted, positions: Ints) -> NDArray[np.float64]:
+        shared = weigh(self.text, self.starts, self.rows[positions], wanted.table)
+        return _ratio(shared, wanted.total, self.totals[positions]).round(_DECIMALS)
 
 
 @dataclass(frozen=True)
@@ -288,101 +312,121 @@ class _Wanted:
     """What a query asks for: its trigrams, the rarest first."""
 
     total: int
-    table: _Unsigned  # weight of each trigram of the query, 0 for all others
-    weights: _Unsigned
-    lists: list[_Unsigned]  # postings
+    table: Unsigned  # weight of each trigram of the query, 0 for all others
+    postings: NDArray[np.uint16]
+    cuts: NDArray[np.int64]  # where its postings start in each block, and the end
+    left: NDArray[np.int64]  # weight of each list and those that follow it, and 0
+    unit: int  # weights are added up as few small numbers of this unit, rounded up: that takes less memory
+    units: np.ndarray
 
     @classmethod
     def of(cls, query: str, index: LexicalIndex) -> _Wanted:
-        text, starts = _encode([normalize(query)])
-        _, trigrams = _trigrams(text, starts, np.zeros(1, dtype=np.int64))
-        table = np.zeros(_TRIGRAMS, dtype=np.uint32)
-        table[trigrams] = index.weights[trigrams]
-        first, last = index.offsets[trigrams], index.offsets[trigrams + 1]
-        order = [at for at in np.lexsort((trigrams, last - first)) if first[at] < last[at]]
-        lists = [index.postings[first[at] : last[at]] for at in order]
-        return cls(int(table[trigrams].sum(dtype=np.int64)), table, table[trigrams[order]], lists)
+        trigrams = trigrams_of(query)
+        weights = index.weights[trigrams].astype(np.int64)
+        total = int(weights.sum())
+        table = np.zeros(TRIGRAMS, dtype=np.uint32)
+        table[trigrams] = weights
+        blocks = _blocks(len(index))
+        present = index.slots[trigrams] < index.slots[trigrams + 1]
+        first = index.slots[trigrams[present]].astype(np.int64) * blocks
+        cuts = index.cuts[first[:, None] + np.arange(blocks + 1)].astype(np.int64)
+        order = np.argsort(cuts[:, -1] - cuts[:, 0], kind="stable")
+        cuts = cuts[order]
+        weights = weights[present][order]
+        left = np.append(np.cumsum(weights[::-1])[::-1], 0)
+        kinds = (np.iinfo(kind) for kind in (np.uint8, np.uint16, np.uint32))
+        kind = next(kind for kind in kinds if 8 * len(cuts) <= kind.max)
+        unit = 1 + total // (kind.max - len(cuts))
+        return cls(total, table, index.postings, cuts, left, unit, (-(-weights // unit)).astype(kind.dtype))
+
+    def between(self, low: int, highs: list[int]) -> NDArray[np.int64]:
+        """Return which postings of each list are from position `low` to its end in `highs`.
+
+        The ends fall. What is returned, of shape (lists, 2), stops before the first list that has none.
+        """
+        ends = [high for high in highs if high > low]
+        return _parts((self._place(at, low), self._place(at, high)) for at, high in enumerate(ends))
+
+    def take(self, first: int, middle: int, end: int, budget: int) -> NDArray[np.int64]:
+        """Return `budget` postings from position `first` to `end`, of the last list those about `middle`."""
+        parts = []
+        for at in range(len(self.cuts)):
+            start, stop = self._place(at, first), self._place(at, end)
+            if stop - start > budget:
+                start = max(start, min(self._place(at, middle) - budget // 2, stop - budget))
+                stop = start + budget
+            parts.append((start, stop))
+            budget -= stop - start
+            if not budget:
+                break
+        return _parts(parts)
+
+    def add(self, parts: NDArray[np.int64], low: int, high: int) -> tuple[NDArray[np.int32], np.ndarray]:
+        """Return the positions in parts of the lists, and for each from `low` to `high` what they add up to.
+
+        Positions count from `low`. What is added up are the units of the lists that have a position.
+        """
+        sizes = np.diff(self.cuts[: len(parts)].clip(parts[:, :1], parts[:, 1:])).ravel()
+        bases = np.arange(0, self.cuts.shape[1] - 1, dtype=np.int32) * BLOCK - low
+        held = [np.empty(0, dtype=np.uint16), *(self.postings[start:stop] for start, stop in parts.tolist())]
+        places = np.concatenate(held, dtype=np.int32)
+        places += np.repeat(np.tile(bases.astype(np.int32), len(parts)), sizes)
+        ends = np.cumsum([0, *np.diff(parts).ravel()], dtype=np.int32)
+        ones = np.ones(len(places), dtype=self.units.dtype)
+        matrix = csc_array((ones, places, ends), shape=(high - low, len(parts)))
+        return places, matrix @ self.units[: len(parts)]
+
+    def _place(self, at: int, position: int) -> int:
+        """Return where the postings of a list reach a position."""
+        block, number = divmod(position, BLOCK)
+        start = int(self.cuts[at, block])
+        if not number:
+            return start
+        stop = int(self.cuts[at, block + 1])
+        return start + int(np.searchsorted(self.postings[start:stop], np.uint16(number)))
+
+
+def _parts(pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
+    return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+
+
+def _room(path: Path, size: int) -> NDArray[np.uint16]:
+    """Map a file for so many values; a full disk is noticed now, and not by a signal when it is written."""
+    postings: NDArray[np.uint16] = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint16, shape=(size,))
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return postings
+
+
+def _blocks(count: int) -> int:
+    return -(-count // BLOCK)
+
+
+def _flags(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return where a mask is set, as `np.flatnonzero` does, which is slower where it is hardly ever."""
+    whole = len(mask) - len(mask) % 8
+    words = np.flatnonzero(mask[:whole].view(np.uint64) != 0)
+    inside = np.flatnonzero(mask[:whole].reshape(-1, 8)[words])
+    return np.concatenate([8 * words[inside >> 3] + (inside & 7), whole + np.flatnonzero(mask[whole:])])
+
+
+def _largest(values: NDArray[np.float64], count: int) -> Ints:
+    """Return where the `count` largest values are, in no order."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    return np.argpartition(-values, count - 1)[:count]
 
 
 def _ratio(shared: np.ndarray, total: int, totals: np.ndarray) -> NDArray[np.float64]:
     """Return the similarity for weights of what is shared, of the query and of the strings."""
-    return _BOTH * shared / np.maximum(_QUERY * total + _STRING * totals.astype(np.float64), 1)
+    whole = _QUERY * total + _STRING * totals.astype(np.float64)
+    return _BOTH * shared.astype(np.float64) / np.maximum(whole, 1)
 
 
-def _whole(values: float | np.ndarray) -> _Unsigned:
+def _whole(values: float | np.ndarray) -> Unsigned:
     """Round down to uint32: a number of another type would have numpy convert the array that is searched."""
     return np.asarray(np.clip(values, 0, np.iinfo(np.uint32).max), dtype=np.uint32)
-
-
-def _encode(normalized: list[str]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return `text` and `starts` of some strings in their normalised form."""
-    points = np.frombuffer(f" {' '.join(normalized)} ".encode("utf-32-le"), dtype="<u4")
-    letters = len(_LETTERS) + 1
-    text = (letters + points % (_FIRST - letters)).astype(np.uint8)
-    common = points < len(_CODES)
-    text[common] = _CODES[points[common]]
-    starts = 1 + np.concatenate([[0], np.cumsum([len(string) + 1 for string in normalized])])
-    middles = 1 + np.flatnonzero(text[1:-1])  # a trigram stays within a word
-    owners = np.searchsorted(starts, middles, side="right")
-    keys = owners << 3 * _BITS | _trigrams_at(text, middles)
-    text[middles[np.unique(keys, return_index=True)[1]]] |= _FIRST
-    return text, starts
-
-
-def _trigrams_at(text: NDArray[np.uint8], middles: _Ints) -> NDArray[np.int64]:
-    before, middle, after = ((text[middles + shift] & _CHARACTER).astype(np.int64) for shift in (-1, 0, 1))
-    return before << 2 * _BITS | middle << _BITS | after
-
-
-def _trigrams(
-    text: NDArray[np.uint8], starts: NDArray[np.int64], rows: _Ints
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct trigrams of `rows`, and for each of them its place in `rows`."""
-    first = starts[rows]
-    lengths = starts[rows + 1] - first
-    ends = np.cumsum(lengths)
-    owners = np.repeat(np.arange(len(rows)), lengths)
-    places = np.arange(len(owners)) + (first - ends + lengths)[owners]
-    distinct = text[places] >= _FIRST
-    return owners[distinct], _trigrams_at(text, places[distinct])
-
-
-def _encode_all(
-    strings: Iterable[str],
-) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.int64]]:
-    """Return `text`, `starts` and in how many strings each trigram is."""
-    texts, lengths = [np.zeros(1, dtype=np.uint8)], [np.ones(1, dtype=np.int64)]
-    frequencies = np.zeros(_TRIGRAMS, dtype=np.int64)
-    source = iter(strings)
-    while chunk := [normalize(string) for string in islice(source, _CHUNK)]:
-        text, starts = _encode(chunk)
-        middles = np.flatnonzero(text >= _FIRST)
-        frequencies += np.bincount(_trigrams_at(text, middles), minlength=_TRIGRAMS)
-        texts.append(text[1:])  # the chunk before ends with the space that this one starts with
-        lengths.append(np.diff(starts))
-    return np.concatenate(texts), np.cumsum(np.concatenate(lengths)), frequencies
-
-
-def _invert(
-    text: NDArray[np.uint8], starts: NDArray[np.int64], rows: _Unsigned, offsets: NDArray[np.int64]
-) -> _Unsigned:
-    """Return the positions of the strings that have each trigram, by counting."""
-    postings = np.empty(offsets[-1], dtype=np.uint32)
-    free = offsets[:-1].copy()
-    for chunk in _chunks(len(rows)):
-        owners, trigrams = _trigrams(text, starts, rows[chunk].astype(np.int64))
-        keys = np.sort(trigrams << 32 | owners + chunk.start)
-        trigrams = keys >> 32
-        counts = np.bincount(trigrams, minlength=_TRIGRAMS)
-        before = np.cumsum(counts) - counts  # in this chunk
-        postings[(free - before)[trigrams] + np.arange(len(keys))] = keys & 0xFFFFFFFF
-        free += counts
-    return postings
-
-
-def _chunks(count: int) -> Iterator[slice]:
-    for start in range(0, count, _CHUNK):
-        yield slice(start, min(start + _CHUNK, count))
 
 
 def _load(path: Path, kind: str) -> np.ndarray:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import deft.index.lexical as lexical
+import deft.index.trigrams as trigrams_module
 from deft.errors import InputError
 from deft.index.lexical import FILES, LexicalIndex
 from deft.text import normalize
@@ -124,11 +125,13 @@ def test_signs_and_other_scripts_are_characters():
     ]
 
 
+@pytest.mark.parametrize("block", [64, 100, 1 << 16])  # 400 strings are four blocks or less than one
 @pytest.mark.parametrize("count", [1, 3, 10, 100, 5000])
-def test_search_equals_brute_force(count, monkeypatch):
+def test_search_equals_brute_force(count, block, monkeypatch):
     monkeypatch.setattr(lexical, "_SEED", 50)  # so that little is read, as in a large index
-    monkeypatch.setattr(lexical, "_BLOCK", 1)
-    monkeypatch.setattr(lexical, "_CHUNK", 64)
+    monkeypatch.setattr(trigrams_module, "_CHUNK", 64)
+    for module in (lexical, trigrams_module):
+        monkeypatch.setattr(module, "BLOCK", block)
     strings = vocabulary(400)
     index = LexicalIndex.build(iter(strings))
     allowed = np.random.default_rng(1).random(len(strings)) < 0.3
@@ -180,11 +183,30 @@ def test_saved_and_opened_is_the_same(tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
+def test_written_to_disk_is_what_is_saved(tmp_path):
+    for strings in ([], TERMS, vocabulary(200)):
+        saved, written = tmp_path / f"saved{len(strings)}", tmp_path / f"written{len(strings)}"
+        saved.mkdir()
+        written.mkdir()
+        LexicalIndex.build(strings).save(saved)
+        LexicalIndex.write(iter(strings), written)
+        for file in FILES:
+            assert (saved / file).read_bytes() == (written / file).read_bytes()
+
+
+def test_long_queries_are_exact():
+    """Weights are added up in units, and the more trigrams there are, the larger is what holds the sum."""
+    strings = [*vocabulary(300), " ".join(f"{number:03}" for number in range(0, 1000, 5))]
+    index = LexicalIndex.build(strings)
+    for size in (60, 300):
+        check(index, strings, " ".join(f"{number:03}" for number in range(size)) + " cardiopathie", 20)
+
+
 def test_building_in_chunks_changes_nothing(tmp_path, monkeypatch):
     strings = ["", *vocabulary(100), "", ""]
     folders = [tmp_path / "whole", tmp_path / "chunks"]
     for folder, chunk in zip(folders, (1 << 16, 7), strict=True):
-        monkeypatch.setattr(lexical, "_CHUNK", chunk)
+        monkeypatch.setattr(trigrams_module, "_CHUNK", chunk)
         folder.mkdir()
         LexicalIndex.build(strings).save(folder)
     for file in FILES:
