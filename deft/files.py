@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import logging
+import mmap
 import shutil
 import zlib
 from collections.abc import Iterator, Mapping
@@ -221,6 +222,23 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 of a file, in hexadecimal."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def release(mapped: Any) -> None:  # noqa: ANN401 - an array of NumPy or a map
+    """Give the pages of a file that is mapped into memory back to the system.
+
+    They stay in its cache, and are mapped again when they are read. Without this a process that looks here
+    and there ends up with the whole file as its resident memory.
+
+    Parameters
+    ----------
+    mapped
+        A `mmap.mmap`, or an array of NumPy that is one or is a view of one; of others nothing happens.
+    """
+    while mapped is not None and not isinstance(mapped, mmap.mmap):
+        mapped = getattr(mapped, "_mmap", None) or getattr(mapped, "base", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is any type

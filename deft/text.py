@@ -33,8 +33,7 @@ def clean(text: str) -> str:
 
 def fold(text: str) -> str:
     """Return `text` cleaned, in lower case, with plain apostrophes, ligatures opened and accents removed."""
-    text = _without_accents(clean(text)).translate(_APOSTROPHES).translate(_LIGATURES)
-    return " ".join(_without_accents(text.casefold()).split())
+    return " ".join(clean(text).translate(_FOLDED).split())
 
 
 def normalize(text: str) -> str:
@@ -54,6 +53,16 @@ def _visible(char: str) -> str:
 
 
 def _without_accents(text: str) -> str:
-    if text.isascii():  # most text, most of the time, once its accents are off
-        return text
     return "".join(char for char in unicodedata.normalize("NFKD", text) if not unicodedata.combining(char))
+
+
+class _Folded(dict[int, str]):
+    """What each character is folded to, found out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        plain = _without_accents(chr(code)).translate(_APOSTROPHES).translate(_LIGATURES)
+        self[code] = folded = _without_accents(plain.casefold())
+        return folded
+
+
+_FOLDED = _Folded()

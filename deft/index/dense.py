@@ -9,7 +9,6 @@ one, cells of an inverted file (Sivic and Zisserman 2003) with product-quantized
 from __future__ import annotations
 
 import io
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from functools import cached_property
@@ -20,6 +19,7 @@ import faiss
 import numpy as np
 
 from deft.errors import InputError
+from deft.files import release
 
 VECTORS, CODES = "vectors.npy", "codes.faiss"
 
@@ -37,7 +37,7 @@ _BLOCK = 1 << 14  # rows of a matrix product
 _LARGEST = 127
 _BITS, _PER_CODE = 4, 4  # four values share a code of four bits: 48 bytes stand for 1,536
 _LEAST_CELLS, _MOST_CELLS = 64, 8192
-_LOOKED_IN = 8  # one cell in so many
+_LOOKED_IN = 16  # one cell in so many
 _LEAST_LOOKED_IN = 32
 _TRAINING_ROWS, _TRAINING_ROWS_A_CELL = 50_000, 40
 _PROPOSED, _LEAST_PROPOSED = 6, 400  # rows that the codes propose, for each that is wanted
@@ -69,6 +69,10 @@ class DenseIndex:
     def __init__(self, vectors: np.ndarray, codes: faiss.IndexIVF | None = None) -> None:
         self._vectors = vectors
         self._codes = codes
+        self._file, self._start = None, 0
+        if isinstance(vectors, np.memmap) and vectors.filename is not None:
+            # open as long as the index is: another may take its place meanwhile
+            self._file, self._start = Path(vectors.filename).open("rb"), int(vectors.offset)  # noqa: SIM115
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -126,7 +130,7 @@ class DenseIndex:
 
     @classmethod
     def open(cls, folder: Path) -> DenseIndex:
-        """Map the index in a folder into memory.
+        """Open the index in a folder: its vectors are mapped into memory, its codes read (an eighth of them).
 
         Raises
         ------
@@ -137,7 +141,7 @@ class DenseIndex:
         if not (folder / CODES).exists():
             return cls(vectors)
         try:
-            codes = faiss.read_index(str(folder / CODES), faiss.IO_FLAG_MMAP_IFC)
+            codes = faiss.read_index(str(folder / CODES))  # FAISS cannot map blocks of codes
         except RuntimeError as error:
             raise InputError("is no readable FAISS index.", path=folder / CODES, remedy=_REBUILD) from error
         if not isinstance(codes, faiss.IndexIVF) or codes.ntotal != len(vectors):
@@ -185,11 +189,23 @@ class DenseIndex:
 
         They are summed in double precision and rounded to six decimals, so that they depend on nothing else.
         """
-        vectors = self._vectors[rows].astype(np.float64)
+        vectors = self._fetch(rows).astype(np.float64)
         lengths = np.sqrt((vectors * vectors).sum(axis=1))
         # not a matrix product: the order of its sums depends on the shapes
         exact = [(vectors * query.astype(np.float64)).sum(axis=1) / lengths for query in queries]
         return np.asarray(np.round(np.stack(exact), _DECIMALS))
+
+    def release(self) -> None:
+        """Give the pages of the vectors back to the system (`deft.files.release`)."""
+        release(self._vectors)
+
+    def _fetch(self, rows: np.ndarray) -> np.ndarray:
+        """Return a few rows, read from the file: mapped, each would come with 64 KiB of what is around it."""
+        if self._file is None or not hasattr(os, "pread"):
+            return np.asarray(self._vectors[rows])
+        size, start = self.dimension, self._start
+        read = [os.pread(self._file.fileno(), size, start + row * size) for row in rows.tolist()]
+        return np.frombuffer(b"".join(read), dtype=np.int8).reshape(-1, size)
 
     def _propose(self, queries: np.ndarray, count: int, allowed: np.ndarray | None) -> list[np.ndarray]:
         """Return rows for each query, at least `count` if there are, the nearest among them."""
@@ -297,13 +313,6 @@ def open_vectors(folder: Path) -> np.ndarray:
         problem = f"holds {vectors.dtype} of shape {vectors.shape}, not rows of int8."
         raise InputError(problem, path=path, remedy=_REBUILD)
     return vectors
-
-
-def release(array: np.ndarray) -> None:
-    """Give the pages of a mapped array back to the system, which counts them as this process's memory."""
-    mapped = getattr(array, "_mmap", None)
-    if mapped is not None and hasattr(mapped, "madvise"):
-        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def _train(vectors: np.ndarray) -> faiss.IndexIVF:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from deft.errors import InputError
+from deft.files import release
 from deft.index.trigrams import BLOCK, TRIGRAMS, Ints, Unsigned, encode, invert, trigrams_of, weigh, weigh_all
 
 _ARRAYS = {
@@ -162,6 +163,11 @@ class LexicalIndex:
                 problem = f"holds {len(getattr(index, name))} values where the other files call for {size}."
                 raise InputError(problem, path=folder / FILES[list(_ARRAYS).index(name)], remedy=_REBUILD)
         return index
+
+    def release(self) -> None:
+        """Give the pages of the files back to the system (`deft.files.release`)."""
+        for name in _ARRAYS:
+            release(getattr(self, name))
 
     def search(
         self, query: str, count: int, *, allowed: np.ndarray | None = None

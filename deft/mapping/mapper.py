@@ -31,6 +31,7 @@ Channel = Literal["fused", "dense", "lexical"]
 
 _BATCH = 256  # queries that are searched at once
 _DEPTH = 100  # strings that each channel brings in at first
+_RELEASED = 16  # queries after which what was read of the files no longer counts as memory of the process
 _MASKS = 32  # filters whose masks are kept
 _LOOK = 10  # candidates that are compared with the first
 _ALIKE = 0.6  # lexical similarity from which a string is called written alike
@@ -97,6 +98,7 @@ class TermMapper:
         self.model = model
         self._dense = dense
         self._lexical = lexical
+        self._asked = 0
         self._maker = PoolMaker(concepts)
         self._atoms = {name: concepts.numbers("atoms", name) for name in ("string", "concept")}
         self._labels = {name: concepts.labels("atoms", name) for name in ("language", "source", "term_type")}
@@ -244,6 +246,7 @@ class TermMapper:
         self, terms: list[str], k: int, channel: Channel, limits: _Limits
     ) -> Iterator[tuple[str, _Search]]:
         for start in range(0, len(terms), _BATCH):
+            self._release(min(_BATCH, len(terms) - start))
             batch = [understand(term) for term in terms[start : start + _BATCH]]
             texts = [(query.text, *(variant.text for variant in query.variants)) for query in batch]
             # each text is encoded by itself: the last bit of a vector depends on the padding of a batch, and
@@ -257,6 +260,14 @@ class TermMapper:
                     query.text,
                     _Search(own, vectors[rows], near[rows], cosines[rows], k, channel, limits),
                 )
+
+    def _release(self, queries: int) -> None:
+        """Count queries, and give mapped pages back now and then; a count that threads lose is no harm."""
+        self._asked += queries
+        if self._asked >= _RELEASED:
+            self._asked = 0
+            for part in (self.concepts, self._dense, self._lexical):
+                part.release()
 
     def _settled_pool(self, search: _Search, accepted: Sequence[int]) -> Pool:
         """Return the pool of a query, fetched deeper until it is settled."""

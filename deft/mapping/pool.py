@@ -176,20 +176,27 @@ class PoolMaker:
 
     def _words(self, texts: Sequence[str], rows: np.ndarray) -> dict[str, np.ndarray]:
         """Compare the words of the query and its variants with those of each string, the best over them."""
-        queries = [(text, normalize(text)) for text in texts]
-        stems = [_stems(key) for _, key in queries]
         names = ("exact", "same", "overlap", "coverage")
-        values = np.zeros((len(rows), len(names)))
-        for place, string in enumerate(map(self._strings.at, rows)):
+        keys = [normalize(text) for text in texts]
+        trusts = [1.0, *[VARIANT_TRUST] * (len(texts) - 1)]
+        queries = list(zip(texts, keys, map(_stems, keys), trusts, strict=True))
+        values = []
+        for string in map(self._strings.at, rows):
             key = normalize(string)
             own = _stems(key)
-            trust = 1.0
-            for (text, other), words in zip(queries, stems, strict=True):
-                common = len(own & words) / max(1, len(words))
-                seen = (float(string == text), float(key == other), _dice(own, words), common)
-                values[place] = np.maximum(values[place], np.multiply(trust, seen))
-                trust = VARIANT_TRUST
-        return dict(zip(names, values.T, strict=True))
+            best = (0.0,) * len(names)
+            for text, other, words, trust in queries:
+                common = trust * len(own & words)
+                seen = (
+                    trust * (string == text),
+                    trust * (key == other),
+                    2 * common / max(1, len(own) + len(words)),
+                    common / max(1, len(words)),
+                )
+                best = tuple(map(max, best, seen))
+            values.append(best)
+        columns = np.array(values, dtype=np.float64).reshape(-1, len(names)).T
+        return dict(zip(names, columns, strict=True))
 
     def _name_overlap(self, texts: Sequence[str], concepts: np.ndarray) -> np.ndarray:
         """Compare the words of the query and its variants with the preferred name, the best over them."""

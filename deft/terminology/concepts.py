@@ -7,6 +7,7 @@ into memory: opening them reads nothing, and processes share what they read.
 
 from __future__ import annotations
 
+import mmap
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from deft.errors import InputError
-from deft.files import atomic_write
+from deft.files import atomic_write, release
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,9 +121,12 @@ class Concepts:
         the Medical Subject Headings (`mesh`); sorted by CUI.
         ``retired``: columns `cui` and `target`: CUIs of earlier releases, and the concept of this one that
         each became (a synonym: relation SY of MRCUI); sorted.
+    maps
+        The files that the tables lie in.
     """
 
     tables: Mapping[str, pa.Table]
+    maps: tuple[mmap.mmap, ...] = ()
 
     def __post_init__(self) -> None:
         """Give the tables their columns, each in one piece."""
@@ -148,15 +152,22 @@ class Concepts:
         InputError
             A table is missing, damaged or of another form.
         """
-        tables = {}
+        tables, maps = {}, []
         for name, file in zip(SCHEMAS, FILES, strict=True):
             try:
-                tables[name] = pa.ipc.open_file(pa.memory_map(str(folder / file))).read_all()
+                with (folder / file).open("rb") as stream:
+                    maps.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+                tables[name] = pa.ipc.open_file(pa.py_buffer(maps[-1])).read_all()
             except (OSError, ValueError) as error:
                 raise InputError(f"cannot be read ({error}).", path=folder / file, remedy=_REBUILD) from error
             if tables[name].schema != SCHEMAS[name]:
                 raise InputError("does not have the columns it should.", path=folder / file, remedy=_REBUILD)
-        return cls(tables)
+        return cls(tables, tuple(maps))
+
+    def release(self) -> None:
+        """Give the pages of the files back to the system (`deft.files.release`)."""
+        for mapped in self.maps:
+            release(mapped)
 
     @property
     def rows(self) -> dict[str, int]:
