@@ -37,8 +37,8 @@ _BLOCK = 1 << 14  # rows of a matrix product
 _LARGEST = 127
 _BITS, _PER_CODE = 4, 4  # four values share a code of four bits: 48 bytes stand for 1,536
 _LEAST_CELLS, _MOST_CELLS = 64, 8192
-_LOOKED_IN = 16  # one cell in so many
-_LEAST_LOOKED_IN = 32
+_LOOKED_IN = 1 / 8  # of the cells
+_LOOKED_AT = 500_000  # rows at least
 _TRAINING_ROWS, _TRAINING_ROWS_A_CELL = 50_000, 40
 _PROPOSED, _LEAST_PROPOSED = 6, 400  # rows that the codes propose, for each that is wanted
 _SEED = 13
@@ -93,7 +93,7 @@ class DenseIndex:
         """What an approximate search does: number of cells, of those looked in, of rows proposed."""
         if self._codes is None:
             return {}
-        return {"cells": self._codes.nlist, "looked_in": _looked_in(self._codes.nlist), "proposed": _PROPOSED}
+        return {"cells": self._codes.nlist, "looked_in": _looked_in(self._codes), "proposed": _PROPOSED}
 
     @classmethod
     def build(cls, vectors: np.ndarray, *, kind: Kind | None = None) -> DenseIndex:
@@ -213,7 +213,7 @@ class DenseIndex:
         wanted = max(_PROPOSED * count, _LEAST_PROPOSED)
         if self._codes is None or size <= max(FLAT_ROWS, 2 * wanted):
             return self._nearest(queries, count, allowed)
-        settings: dict[str, Any] = {"nprobe": _looked_in(self._codes.nlist)}
+        settings: dict[str, Any] = {"nprobe": _looked_in(self._codes)}
         if allowed is not None:
             settings["sel"] = cast("Any", faiss).IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
         parameters = faiss.SearchParametersIVF(**settings)
@@ -328,8 +328,10 @@ def _train(vectors: np.ndarray) -> faiss.IndexIVF:
     return cast("faiss.IndexIVF", codes)
 
 
-def _looked_in(cells: int) -> int:
-    return min(cells, max(_LEAST_LOOKED_IN, cells // _LOOKED_IN))
+def _looked_in(codes: faiss.IndexIVF) -> int:
+    """Return how many cells are looked in: queries in other words than the strings have need many."""
+    share = max(_LOOKED_IN, min(1.0, _LOOKED_AT / max(1, codes.ntotal)))
+    return int(np.ceil(share * codes.nlist))
 
 
 def _blocks(vectors: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -182,7 +182,7 @@ class TestCodes:
 
     def test_where_the_cells_hold_too_few_the_rest_is_searched(self, index, vectors, monkeypatch):
         monkeypatch.setattr(module, "FLAT_ROWS", 10)
-        monkeypatch.setattr(module, "_looked_in", lambda cells: 1)
+        monkeypatch.setattr(module, "_looked_in", lambda codes: 1)
         allowed = np.zeros(len(vectors), dtype=bool)
         allowed[::4] = True
         queries = draw(3, 32, seed=5)
