@@ -50,7 +50,15 @@ bench_app = typer.Typer(
     no_args_is_help=True,
 )
 
-for command in (train.prepare, train.finetune, train.pretrain, train.export, train.quantize, train.encode):
+for command in (
+    train.prepare,
+    train.finetune,
+    train.pretrain,
+    train.export,
+    train.quantize,
+    train.tune,
+    train.encode,
+):
     app.command()(command)
 app.add_typer(index_app, name="index")
 index_app.command("build")(index.index_build)

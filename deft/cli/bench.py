@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deft.cli.common import EXPERIMENTS, Values, print_record, split_pair
+from deft.cli.common import EXPERIMENTS, Values, command_line, print_record, split_pair
 
 SAMPLE = Path("data/sample")
 BENCH = EXPERIMENTS / "bench"
@@ -74,8 +72,8 @@ def bench_encoders(
         where=dict(split_pair(item) for item in where or ()),
     )
     results = encoders.bench_encoders(model, data, params, shapes=shape or (), progress=True)
-    write_json(out / "encoders.json", {"command": _command()} | results)
-    page.write_page(results, out / "encoders.html", command=_command())
+    write_json(out / "encoders.json", {"command": command_line()} | results)
+    page.write_page(results, out / "encoders.html", command=command_line())
     typer.echo(page.encoder_table(results))
 
 
@@ -134,11 +132,6 @@ def bench_index(
     for results in index.bench_index(
         encoder, vocabulary, sizes, params, work=work, known=known, progress=True
     ):
-        write_json(path, {"command": _command()} | results)
-        page.write_page(results, out / "index.html", command=_command())
+        write_json(path, {"command": command_line()} | results)
+        page.write_page(results, out / "index.html", command=command_line())
     typer.echo(page.index_table(results))
-
-
-def _command() -> str:
-    """Return the command line, for the record."""
-    return shlex.join(["deft", *sys.argv[1:]])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,6 +65,11 @@ def split_pair(text: str) -> tuple[str, str]:
     if not sign:
         raise InputError(f"expected NAME=VALUE, found {text!r}.")
     return name, value
+
+
+def command_line() -> str:
+    """Return the command line, for the record."""
+    return shlex.join(["deft", *sys.argv[1:]])
 
 
 def print_record(record: dict[str, Any]) -> None:

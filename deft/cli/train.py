@@ -9,7 +9,16 @@ from typing import Annotated
 
 import typer
 
-from deft.cli.common import EXPERIMENTS, MODELS, PREPARED, Column, ParamsFile, print_record, split_pair
+from deft.cli.common import (
+    EXPERIMENTS,
+    MODELS,
+    PREPARED,
+    Column,
+    ParamsFile,
+    command_line,
+    print_record,
+    split_pair,
+)
 
 
 def prepare(
@@ -123,6 +132,83 @@ def quantize(
 
     comparison = quantize_and_compare(Params.read(params), fp32, model, prepared, out, output, progress=True)
     print_record(comparison)
+
+
+def tune(
+    *,
+    encoder: Annotated[
+        Path | None, typer.Option(help="Encoder bundle to tune; its default settings are what trials beat.")
+    ] = None,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=BUNDLE", help="Try this bundle of the same model too. May be repeated."),
+    ] = None,
+    fp32: Annotated[
+        Path | None,
+        typer.Option(help="fp32 bundle: the reference, and quantized anew with each engine and granularity."),
+    ] = None,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="With --fp32: the sentence-transformers folder, for the engine that needs it."),
+    ] = None,
+    reference: Annotated[
+        Path | None,
+        typer.Option(help="Bundle whose vectors count as right; by default --fp32, else the first bundle."),
+    ] = None,
+    source: Annotated[
+        Path, typer.Option("--input", help="Table (CSV, TSV or Parquet) of texts like those to come.")
+    ],
+    column: Column = "string",
+    count: Annotated[int, typer.Option(min=1, help="Number of texts, the first of the table.")] = 512,
+    trials: Annotated[int, typer.Option(min=1, help="Trials; those of a run that was stopped count.")] = 40,
+    repeats: Annotated[int, typer.Option(min=1, help="Times that each trial and the default are timed.")] = 3,
+    mean_cosine: Annotated[
+        float, typer.Option(max=1, help="Mean cosine to the reference that a trial must reach.")
+    ] = 0.99,
+    least_cosine: Annotated[
+        float, typer.Option(max=1, help="Cosine to the reference that every text must reach.")
+    ] = 0.9,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads at most; by default one a processor.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Bundle to write; by default --encoder gets its settings. Needed with candidates."),
+    ] = None,
+    work: Annotated[
+        Path, typer.Option(help="Folder of the trials: table, page, and what a stopped run goes on from.")
+    ] = EXPERIMENTS / "tune",
+    seed: Annotated[int, typer.Option(help="Seed of the search.")] = 13,
+) -> None:
+    """Search how an encoder runs fastest on this machine, and store that with the model.
+
+    Trials vary execution provider, graph optimization, threads, blocks and, where several are given, bundles.
+    One whose vectors are far from the reference never wins. `runtime.json` keeps the result by what the
+    processor offers (avx512_vnni, avx2, plain); vectors and fingerprint stay what they are.
+
+    Example: deft tune --encoder data/encoder --input data/sample/lexicon.csv --column Terme
+    """
+    from deft.encoder import tune as search
+    from deft.errors import InputError
+    from deft.evaluation.bench.page import write_tuning
+    from deft.index.vectors import read_texts
+
+    bundles = {} if encoder is None else {"encoder": encoder}
+    bundles |= {name: Path(folder) for name, folder in map(split_pair, candidate or ())}
+    if fp32 is not None:
+        bundles |= search.candidates(fp32, work / "candidates", model=model)
+    if not bundles:
+        raise InputError("give a bundle to tune.", remedy="For example: --encoder data/encoder.")
+    if out is None and (encoder is None or len(bundles) > 1):
+        raise InputError(
+            "several bundles were given, and no folder for the best.", remedy="Name it by --out."
+        )
+    params = search.TuneParams(trials, repeats, mean_cosine, least_cosine, threads, seed)
+    texts = read_texts(source, column)[:count]
+    tuned = search.tune(bundles, texts, work, params, reference=reference or fp32, progress=True)
+    search.store(tuned, bundles[tuned.bundle], out or bundles[tuned.bundle])
+    write_tuning(tuned, work / "tune.html", command=command_line())
+    print_record({name: value for name, value in asdict(tuned).items() if name != "trials"})
 
 
 def encode(

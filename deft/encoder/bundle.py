@@ -19,8 +19,7 @@ MODEL = "model.onnx"
 TOKENIZER = "tokenizer.json"
 INFO = "encoder.json"
 FILES = (MODEL, TOKENIZER, INFO)
-RUNTIME = "runtime.json"
-OPTIONAL_FILES = (RUNTIME,)
+SETTINGS = "runtime.json"  # how it is best run; may be missing
 
 REBUILD = "Export or quantize the encoder again, or copy the whole folder anew."
 
@@ -102,7 +101,8 @@ def write_info(folder: Path, info: EncoderInfo) -> None:
 def bundle_folder(out: Path) -> Iterator[Path]:
     """Give a folder to write a bundle in, and put it in the place of `out` at the end.
 
-    What else `out` holds stays: the same folder may also hold the PyTorch model.
+    What else `out` holds stays: the same folder may also hold the PyTorch model. Settings go with the former
+    encoder that they were found for.
 
     Raises
     ------
@@ -117,7 +117,7 @@ def bundle_folder(out: Path) -> Iterator[Path]:
 
 
 def _skip_bundle(root: Path) -> Callable[[str, list[str]], Sequence[str]]:
-    return lambda folder, _names: FILES if Path(folder) == root else ()
+    return lambda folder, _names: (*FILES, SETTINGS) if Path(folder) == root else ()
 
 
 def _parse(path: Path) -> EncoderInfo:

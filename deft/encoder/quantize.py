@@ -42,6 +42,7 @@ _SANE_COSINE = 0.9
 # Largest number of values of a constant that is computed once at quantization (the int8 form of a weight).
 _FOLDED_VALUES = 2**28
 _CONTRIBUTED = "com.microsoft"
+_GELUS = frozenset({"BiasGelu", "Gelu"})
 
 
 def quantize(
@@ -161,10 +162,11 @@ def scale_rows(graph: onnx.ModelProto) -> bool:
     for node in graph.graph.node:
         for name in node.input:
             consumers.setdefault(name, []).append(node)
+    activated = {name for node in graph.graph.node if node.op_type in _GELUS for name in node.output}
     replaced: dict[int, list[onnx.NodeProto]] = {}
     for node in graph.graph.node:
         if _feeds_products_only(node, consumers):
-            replaced |= _scale_rows_of(node, consumers)
+            replaced |= _scale_rows_of(node, consumers, one_sided=node.input[0] in activated)
     nodes = [new for node in graph.graph.node for new in replaced.get(id(node), [node])]
     del graph.graph.node[:]
     graph.graph.node.extend(nodes)
@@ -292,7 +294,7 @@ def _feeds_products_only(node: onnx.NodeProto, consumers: Mapping[str, list[onnx
 
 
 def _scale_rows_of(
-    dynamic: onnx.NodeProto, consumers: Mapping[str, list[onnx.NodeProto]]
+    dynamic: onnx.NodeProto, consumers: Mapping[str, list[onnx.NodeProto]], *, one_sided: bool
 ) -> dict[int, list[onnx.NodeProto]]:
     """Return the new nodes for a DynamicQuantizeLinear and the matrix products on its output, by old node.
 
@@ -300,7 +302,7 @@ def _scale_rows_of(
     """
     x, (codes, scale, _) = dynamic.input[0], dynamic.output
     largest = f"{codes}.largest"
-    replaced = {id(dynamic): _quantize_rows(x, codes, largest)}
+    replaced = {id(dynamic): _quantize_rows(x, codes, largest, one_sided=one_sided)}
     weight_scales: dict[str, str] = {}
     for node in consumers[scale]:
         weight_scales[node.output[0]] = node.input[1] if node.input[0] == scale else node.input[0]
@@ -319,12 +321,19 @@ def _scale_rows_of(
     return replaced
 
 
-def _quantize_rows(x: str, codes: str, largest: str) -> list[onnx.NodeProto]:
+def _quantize_rows(x: str, codes: str, largest: str, *, one_sided: bool) -> list[onnx.NodeProto]:
+    """Return the nodes that quantize rows.
+
+    Of a GELU's output, the widest rows there are, no value is under a known one: the pass for the absolute
+    values is spared.
+    """
     size, bare, unit = f"{codes}.size", f"{codes}.bare", f"{codes}.unit"
+    sizes = [] if one_sided else [helper.make_node("Abs", [x], [size], size)]
+    least = "row.gelu" if one_sided else "row.least"
     return [
-        helper.make_node("Abs", [x], [size], size),
-        helper.make_node("ReduceMax", [size, "row.axis"], [bare], bare, keepdims=1),
-        helper.make_node("Max", [bare, "row.least"], [largest], largest),
+        *sizes,
+        helper.make_node("ReduceMax", [x if one_sided else size, "row.axis"], [bare], bare, keepdims=1),
+        helper.make_node("Max", [bare, least], [largest], largest),
         helper.make_node("Div", [x, largest], [unit], unit),
         helper.make_node("QuantizeLinear", [unit, "row.scale", "row.zero"], [codes], codes),
     ]
@@ -334,6 +343,7 @@ def _row_constants() -> list[onnx.TensorProto]:
     constants = {
         "row.axis": np.array([-1], dtype=np.int64),
         "row.least": np.array(1e-12, dtype=np.float32),  # a row of zeros stays one
+        "row.gelu": np.array(0.17, dtype=np.float32),  # GELU is -0.16997 at its least
         "row.scale": np.array(1 / 127, dtype=np.float32),
         "row.zero": np.array(128, dtype=np.uint8),
     }

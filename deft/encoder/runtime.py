@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,18 +26,19 @@ from deft.encoder.bundle import (
     read_info,
     write_info,
 )
+from deft.encoder.settings import Settings, settings_here, usable_cores
 from deft.errors import InputError
 from deft.files import sha256
 from deft.text import clean
 
 Vectors = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int32]
+T = TypeVar("T")
+R = TypeVar("R")
 
 logger = logging.getLogger(__name__)
 
-# Tokens of a block of texts, padding included: 256 to 1024 are equally fast, more is slower.
-_BLOCK_TOKENS = 512
-# Texts tokenized at once: bounds the memory of the tokenizer's own records.
+# Texts tokenized at once, and sorted by length: bounds the memory of the tokenizer's own records.
 _TOKENIZE_TEXTS = 8192
 # How far a probe's values may lie from the stored ones. Processors round the last bits differently, and an
 # int8 graph turns such a bit into a step of the quantizer; a wrong tokenizer or graph moves values by their
@@ -52,17 +52,28 @@ class Encoder:
     A text's vector does not depend on the texts encoded with it, nor on their order.
     """
 
-    def __init__(self, folder: Path, info: EncoderInfo, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        info: EncoderInfo,
+        *,
+        threads: int | None = None,
+        settings: Settings | None = None,
+    ) -> None:
+        settings = (settings or Settings()).within(threads or usable_cores())
         self._info = info
-        self._threads = threads or _usable_cores()
+        self._workers = settings.workers or 1
+        self._block_tokens = settings.block_tokens
         self._tokenizer = Tokenizer.from_file(str(Path(folder) / TOKENIZER))
         self._pad_id = int((self._tokenizer.padding or {}).get("pad_id", 0))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(info.max_length)
-        self._session = _open_session(Path(folder) / MODEL)
+        self._session = _open_session(Path(folder) / MODEL, settings)
 
     @classmethod
-    def open(cls, path: Path | str, *, threads: int | None = None) -> Encoder:
+    def open(
+        cls, path: Path | str, *, threads: int | None = None, settings: Settings | None = None
+    ) -> Encoder:
         """Open an encoder folder.
 
         Parameters
@@ -70,18 +81,21 @@ class Encoder:
         path
             A folder with `model.onnx`, `tokenizer.json` and `encoder.json`.
         threads
-            Texts or batches in work at once; all cores the process may use if None.
+            Threads in use at once; all cores the process may use if None.
+        settings
+            How it is run; what the folder's `runtime.json` says for this processor if None.
 
         Raises
         ------
         InputError
-            A file is missing or is not the one that `encoder.json` describes, or a probe's vector is not the
-            stored one.
+            A file is missing or is not the one that `encoder.json` describes, `runtime.json` is malformed, or
+            a probe's vector is not the stored one.
         """
         if threads is not None and threads < 1:
             raise InputError(f"the number of threads is {threads}; it must be 1 or more.")
         folder = Path(path)
-        encoder = cls(folder, read_info(folder), threads=threads)
+        info = read_info(folder)
+        encoder = cls(folder, info, threads=threads, settings=settings or settings_here(folder))
         encoder._check_probes(folder / INFO)
         return encoder
 
@@ -131,37 +145,39 @@ class Encoder:
                 "one string was given where a list of texts is expected.", remedy="Put it in a list."
             )
         cleaned = [_cleaned(text, position) for position, text in enumerate(texts)]
-        tokens, truncated = self._tokenize(cleaned)
+        vectors, truncated = self._embed(cleaned, alone=alone, progress=progress)
         if truncated:
             logger.warning(
                 "%d of %d texts have more than %d tokens and were truncated; the first, number %d: %.60s...",
                 len(truncated),
-                len(tokens),
+                len(cleaned),
                 self._info.max_length,
                 truncated[0] + 1,
                 cleaned[truncated[0]],
             )
-        return self._embed(tokens, alone=alone, progress=progress)
-
-    def _embed(self, tokens: list[Tokens], *, alone: bool = False, progress: bool = False) -> Vectors:
-        vectors = np.empty((len(tokens), self.dimension), dtype=np.float32)
-        blocks = list(self._blocks(tokens))
-        with tqdm(total=len(tokens), disable=not progress, unit="text", desc="encode") as bar:
-            for rows, values in self._run_blocks(tokens, blocks, alone=alone):
-                vectors[rows] = values
-                bar.update(len(rows))
         return vectors
+
+    def _embed(
+        self, texts: Sequence[str], *, alone: bool = False, progress: bool = False
+    ) -> tuple[Vectors, list[int]]:
+        """Return the vectors, and the positions of the texts that were too long."""
+        vectors = np.empty((len(texts), self.dimension), dtype=np.float32)
+        truncated: list[int] = []
+        starts = range(0, len(texts), _TOKENIZE_TEXTS)
+        parts = [texts[start : start + _TOKENIZE_TEXTS] for start in starts]
+        with tqdm(total=len(texts), disable=not progress, unit="text", desc="encode") as bar:
+            for start, (tokens, cut) in zip(starts, _one_ahead(self._tokenize, parts), strict=True):
+                truncated += [start + row for row in cut]
+                for rows, values in self._run_blocks(tokens, list(self._blocks(tokens)), alone=alone):
+                    vectors[[start + row for row in rows]] = values
+                    bar.update(len(rows))
+        return vectors, truncated
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[list[Tokens], list[int]]:
         """Return the token ids of each text, and the positions of the texts that were too long."""
-        tokens: list[Tokens] = []
-        truncated: list[int] = []
-        for start in range(0, len(texts), _TOKENIZE_TEXTS):
-            for encoding in self._tokenizer.encode_batch(list(texts[start : start + _TOKENIZE_TEXTS])):
-                if encoding.overflowing:
-                    truncated.append(len(tokens))
-                tokens.append(np.asarray(encoding.ids, dtype=np.int32))
-        return tokens, truncated
+        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        tokens = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
+        return tokens, [row for row, encoding in enumerate(encodings) if encoding.overflowing]
 
     def _blocks(self, tokens: list[Tokens]) -> Iterator[list[int]]:
         """Yield the positions of all texts in blocks of like length, the longest first."""
@@ -169,23 +185,23 @@ class Encoder:
         start = 0
         while start < len(order):
             longest = len(tokens[order[start]])
-            size = max(1, _BLOCK_TOKENS // longest)
+            size = max(1, self._block_tokens // longest)
             yield order[start : start + size]
             start += size
 
     def _run_blocks(
         self, tokens: list[Tokens], blocks: list[list[int]], *, alone: bool
     ) -> Iterator[tuple[list[int], Vectors]]:
-        """Run blocks on several threads, each run on one: runs of a session are independent."""
+        """Run several blocks at once: runs of a session are independent."""
         run = self._run_together if self._info.batch_invariant and not alone else self._run_alone
 
         def work(rows: list[int]) -> Vectors:
             return run([tokens[row] for row in rows])
 
-        if len(blocks) < 2 or self._threads == 1:
+        if len(blocks) < 2 or self._workers == 1:
             yield from zip(blocks, map(work, blocks), strict=True)
             return
-        with ThreadPoolExecutor(self._threads) as pool:
+        with ThreadPoolExecutor(self._workers) as pool:
             try:
                 yield from zip(blocks, pool.map(work, blocks), strict=True)
             finally:  # an interrupt does not wait for all that was planned
@@ -211,7 +227,7 @@ class Encoder:
         stored = self._info.probes or {}
         if not stored:
             raise InputError("it holds no probe vectors.", path=path, field="probes", remedy=REBUILD)
-        vectors = self._embed(self._tokenize(list(stored))[0])
+        vectors, _ = self._embed(list(stored))
         tolerance = _PROBE_TOLERANCE[self._info.precision]
         for (text, expected), vector in zip(stored.items(), vectors, strict=True):
             found = vector[: len(expected)]
@@ -240,7 +256,7 @@ def seal(folder: Path, draft: EncoderInfo) -> EncoderInfo:
     """
     folder = Path(folder)
     encoder = Encoder(folder, draft)
-    vectors = encoder._embed(encoder._tokenize(PROBES)[0])
+    vectors, _ = encoder._embed(PROBES)
     probes = {
         text: tuple(round(float(value), 6) for value in vector[:PROBE_VALUES])
         for text, vector in zip(PROBES, vectors, strict=True)
@@ -252,17 +268,28 @@ def seal(folder: Path, draft: EncoderInfo) -> EncoderInfo:
     return info
 
 
-def _open_session(path: Path) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+def _open_session(path: Path, settings: Settings) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(
+            str(path), settings.session_options(), providers=settings.providers
+        )
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise InputError(
             f"onnxruntime cannot load the graph ({error}).", path=path, remedy=REBUILD
         ) from error
+
+
+def _one_ahead(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:
+    """Yield the results of all items in order; while one is in use, the next is made on another thread."""
+    if len(items) < 2:
+        yield from map(work, items)
+        return
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(work, items[0])
+        for item in items[1:]:
+            result, coming = coming.result(), pool.submit(work, item)
+            yield result
+        yield coming.result()
 
 
 def _cleaned(text: object, position: int) -> str:
@@ -272,9 +299,3 @@ def _cleaned(text: object, position: int) -> str:
     if not cleaned:
         raise InputError(f"text number {position + 1} is empty.", remedy="Remove it or fill it in.")
     return cleaned
-
-
-def _usable_cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

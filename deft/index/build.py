@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deft.encoder.bundle import FILES as ENCODER_FILES
-from deft.encoder.bundle import OPTIONAL_FILES
+from deft.encoder.bundle import SETTINGS
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.files import WORKING_FILES, atomic_folder
@@ -236,8 +236,8 @@ def _build(
         strings = (string for part in concepts.all_strings() for string in part)
         LexicalIndex.write(strings, folder)
         (folder / ENCODER).mkdir(exist_ok=True)
-        for name in (*ENCODER_FILES, *OPTIONAL_FILES):
-            if name in ENCODER_FILES or (plan.encoder / name).exists():
+        for name in (*ENCODER_FILES, SETTINGS):
+            if name != SETTINGS or (plan.encoder / name).exists():
                 shutil.copyfile(plan.encoder / name, folder / ENCODER / name)
         manifest = _describe(folder, plan, concepts, model, dense)
         manifest.write(folder)

@@ -116,6 +116,7 @@ def test_a_new_bundle_replaces_the_old_and_keeps_other_files(folder):
     (folder / "model.safetensors").write_text("weights")
     (folder / "1_Pooling").mkdir()
     (folder / "1_Pooling" / "config.json").write_text("{}")
+    (folder / "runtime.json").write_text("{}")
     with bundle_folder(folder) as partial:
         assert not (partial / "encoder.json").exists()
         (partial / "model.onnx").write_text("new")
@@ -123,6 +124,7 @@ def test_a_new_bundle_replaces_the_old_and_keeps_other_files(folder):
     assert (folder / "model.safetensors").read_text() == "weights"
     assert (folder / "1_Pooling" / "config.json").exists()
     assert not (folder / "encoder.json").exists()
+    assert not (folder / "runtime.json").exists()  # found for the former model
 
 
 def test_a_failed_build_leaves_the_old_bundle(folder):

@@ -14,7 +14,9 @@ import pytest
 pytest.importorskip("sentence_transformers")
 
 import onnx
+import onnxruntime
 import torch
+from onnx import TensorProto, helper, numpy_helper
 from sentence_transformers import SentenceTransformer
 
 from deft.config import ExportParams
@@ -65,10 +67,10 @@ def test_length_is_capped_by_the_positions_that_exist(fp32_bundle, camembert_bun
 
 
 @pytest.mark.parametrize("bundle", ["fp32_bundle", "camembert_bundle"])
-def test_attention_and_skip_connections_are_fused(bundle, request):
+def test_attention_and_activations_are_fused_and_norms_are_not(bundle, request):
     found = operators(request.getfixturevalue(bundle))
     assert found["MultiHeadAttention"] == 2
-    assert found["SkipLayerNormalization"] == 4
+    assert (found["Sum"], found["LayerNormalization"], found["SkipLayerNormalization"]) == (4, 5, 0)
     assert found["BiasGelu"] == 2
     assert found["Softmax"] == 0
 
@@ -150,3 +152,53 @@ def test_other_poolings_are_refused(bert_folder, tmp_path):
     config.write_text(config.read_text().replace('"mean"', '"max"'))
     with pytest.raises(InputError, match="pooling is max"):
         export(folder, tmp_path / "out", ExportParams())
+
+
+def norm_model(**others: str) -> onnx.ModelProto:
+    """A norm of x + skip + bias, whose further outputs bear the given names."""
+    outputs = ["normal", *(others.get(name, "") for name in ("mean", "deviation", "total"))]
+    node = helper.make_node(
+        "SkipLayerNormalization",
+        ["x", "skip", "scale", "shift", "bias"],
+        outputs if others else ["normal"],
+        "norm",
+        domain="com.microsoft",
+        epsilon=1e-5,
+    )
+    rng = np.random.default_rng(0)
+    constants = [
+        numpy_helper.from_array(rng.normal(size=8).astype(np.float32), name)
+        for name in ("scale", "shift", "bias")
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2, 8]) for name in ("x", "skip")]
+    found = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("normal", *others.values())
+    ]
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("com.microsoft", 1)]
+    return helper.make_model(
+        helper.make_graph([node], "norm", inputs, found, constants), opset_imports=opsets, ir_version=10
+    )
+
+
+def test_a_split_norm_computes_the_same_and_a_session_leaves_it_split(tmp_path):
+    def run(model: onnx.ModelProto) -> np.ndarray:
+        options = onnxruntime.SessionOptions()
+        options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+        options.log_severity_level = 3
+        session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+        rng = np.random.default_rng(1)
+        inputs = {name: rng.normal(size=(3, 2, 8)).astype(np.float32) for name in ("x", "skip")}
+        return session.run(None, inputs)[0]
+
+    model = norm_model()
+    fused = run(model)
+    module.split_norms(model)
+    np.testing.assert_allclose(run(model), fused, atol=1e-5)
+    optimized = onnx.load(tmp_path / "optimized.onnx")
+    assert [node.op_type for node in optimized.graph.node] == ["Sum", "LayerNormalization"]
+
+
+def test_a_norm_whose_sum_is_used_elsewhere_stays_fused():
+    model = norm_model(total="total")
+    module.split_norms(model)
+    assert [node.op_type for node in model.graph.node] == ["SkipLayerNormalization"]

@@ -76,7 +76,9 @@ def test_graph_stays_fused(int8_bundle):
     found = Counter(node.op_type for node in graph_of(int8_bundle).node)
     assert found["MatMulIntegerToFloat"] == 2 * 6
     assert found["MultiHeadAttention"] == 2
-    assert found["SkipLayerNormalization"] == 4
+    assert (found["LayerNormalization"], found["SkipLayerNormalization"]) == (5, 0)
+    assert found["ReduceMax"] == 2 * 4
+    assert found["Abs"] == 2 * 3  # none on the output of a GELU
     assert found["MatMul"] == found["DynamicQuantizeLinear"] == found["Softmax"] == 0
 
 

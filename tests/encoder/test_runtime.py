@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from deft.encoder import runtime
 from deft.encoder.runtime import Encoder
+from deft.encoder.settings import Settings, processor_level, write_settings
 from deft.errors import InputError
 
 
@@ -167,3 +169,54 @@ print(Encoder.open({str(fp32_bundle)!r}).encode(["fièvre"]).shape)
         [sys.executable, "-c", program], capture_output=True, text=True, env=os.environ, check=False
     )
     assert (done.returncode, done.stdout.strip()) == (0, "(1, 32)"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Settings(optimization="disabled"),
+        Settings(intra_threads=2, inter_threads=2, workers=2),
+        Settings(workers=3, block_tokens=16),
+        Settings(block_tokens=4096),
+    ],
+)
+def test_settings_change_no_vector(fp32_bundle, phrases, settings):
+    texts = phrases(120)
+    usual = Encoder.open(fp32_bundle, settings=Settings()).encode(texts)
+    np.testing.assert_allclose(
+        Encoder.open(fp32_bundle, threads=4, settings=settings).encode(texts), usual, atol=1e-5
+    )
+
+
+def test_stored_settings_are_taken_and_are_no_part_of_the_fingerprint(fp32_bundle, tmp_path, monkeypatch):
+    folder = Path(shutil.copytree(fp32_bundle, tmp_path / "copy"))
+    write_settings(folder, {processor_level(): Settings(block_tokens=77)})
+    taken = []
+    within = Settings.within
+    monkeypatch.setattr(
+        Settings, "within", lambda self, threads: taken.append(self.block_tokens) or within(self, threads)
+    )
+    assert Encoder.open(folder).fingerprint == Encoder.open(fp32_bundle).fingerprint
+    Encoder.open(folder, settings=Settings(block_tokens=5))
+    assert taken == [77, 512, 5]
+
+
+def test_malformed_settings_are_refused(fp32_bundle, tmp_path):
+    folder = Path(shutil.copytree(fp32_bundle, tmp_path / "copy"))
+    (folder / "runtime.json").write_text('{"plain": {"workers": -1}}')
+    with pytest.raises(InputError, match=r"runtime\.json: field plain\.workers"):
+        Encoder.open(folder)
+
+
+def test_texts_tokenized_in_parts_keep_their_order_and_numbers(fp32_bundle, phrases, monkeypatch, caplog):
+    texts = phrases(50)
+    texts[33] = texts[44] = "fièvre " * 100
+    expected = Encoder.open(fp32_bundle).encode(texts)
+    monkeypatch.setattr(runtime, "_TOKENIZE_TEXTS", 7)
+    caplog.clear()
+    with caplog.at_level(logging.WARNING):
+        found = Encoder.open(fp32_bundle).encode(texts)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    (record,) = caplog.records
+    assert "2 of 50 texts" in record.message
+    assert "number 34" in record.message

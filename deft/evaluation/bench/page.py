@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
+from itertools import accumulate
 from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any, Literal
 
+from deft.encoder.tune import Trial, Tuned
 from deft.evaluation.bench.systems import CAREFUL, PUBLISHED
+from deft.evaluation.speed import hardware, versions
 from deft.files import atomic_write
 
 Scale = Literal["log", "bar", "quality"]
@@ -161,6 +164,24 @@ def write_page(results: Mapping[str, Any], out: Path, *, command: str = "") -> N
     InputError
         `out` cannot be written.
     """
+    content = _encoder_content(results) if "models" in results else _index_content(results)
+    about = {"command": command, "hardware": results["hardware"], "versions": results["versions"]}
+    _render("bench.html.j2", content | about, out)
+
+
+def write_tuning(tuned: Tuned, out: Path, *, command: str = "") -> None:
+    """Write the page of a search for settings: its trials as a plot and as a table.
+
+    Raises
+    ------
+    InputError
+        `out` cannot be written.
+    """
+    about = {"command": command, "hardware": hardware(), "versions": versions()}
+    _render("tune.html.j2", _tuning_content(tuned) | about, out)
+
+
+def _render(template: str, content: Mapping[str, Any], out: Path) -> None:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
@@ -171,10 +192,7 @@ def write_page(results: Mapping[str, Any], out: Path, *, command: str = "") -> N
         lstrip_blocks=True,
     )
     environment.filters |= {"short": _short}
-    content = _encoder_content(results) if "models" in results else _index_content(results)
-    page = environment.get_template("bench.html.j2").render(
-        content | {"command": command, "hardware": results["hardware"], "versions": results["versions"]}
-    )
+    page = environment.get_template(template).render(content)
     with atomic_write(out) as stream:
         stream.write(page)
 
@@ -348,6 +366,36 @@ def _growth(
         (across(0), up(start), across(far), up(line["value"])),
         (across(far), up(line["value"]), f"{_short(line['value'])} at {far / 1e6:g} M"),
     )
+
+
+# The plot of a search is a drawing of 720 by 240 units.
+_SEARCH_LEFT, _SEARCH_RIGHT, _SEARCH_TOP, _SEARCH_BOTTOM = 34.0, 640.0, 16.0, 210.0
+
+
+def _tuning_content(tuned: Tuned) -> dict[str, Any]:
+    trials = tuned.trials
+    top = max(*(trial.times for trial in trials), 1.0)
+
+    def across(number: int) -> float:
+        step = (_SEARCH_RIGHT - _SEARCH_LEFT) / max(len(trials) - 1, 1)
+        return round(_SEARCH_LEFT + step * number, 1)
+
+    def up(times: float) -> float:
+        return round(_SEARCH_BOTTOM - (_SEARCH_BOTTOM - _SEARCH_TOP) * times / top, 1)
+
+    best = list(accumulate((trial.times if trial.feasible else 0.0 for trial in trials), max))
+    return {
+        "tuned": tuned,
+        "marks": [
+            (across(row), up(trial.times), trial.feasible, f"{trial.bundle}: {trial.times:.2f} times")
+            for row, trial in enumerate(trials)
+        ],
+        "best": " ".join(f"{across(row)},{up(times)}" for row, times in enumerate(best)),
+        "last": (up(best[-1]), f"{best[-1]:.2f} times the default"),
+        "default": up(1.0),
+        "columns": [field.name.replace("_", " ") for field in fields(Trial)],
+        "lines": [astuple(trial) for trial in trials],
+    }
 
 
 def _short(value: float) -> str:
