@@ -101,9 +101,10 @@ class QuantizeParams(Block):
 
 
 class IndexParams(Block):
-    """The vector index: exact (`flat`), product-quantized (`pq`), or by its size (`auto`)."""
+    """The vector index: exact (`flat`), product-quantized (`pq`), or by size (`auto`); its mapping model."""
 
     kind: Literal["auto", "flat", "ivf"] = "auto"
+    held_out_synonyms: int = Field(default=0, ge=0)
 
 
 class MapParams(Block):

@@ -414,10 +414,24 @@ class TestFit:
         assert run("map", "crise", "--index", index) != before
         assert run("index", "verify", index).code == 0
 
+    def test_without_gold(self, run, built, tmp_path):
+        (tmp_path / "gold.tsv").write_text("cui\nC0000003\n")
+        held_out = ("--held-out", tmp_path / "gold.tsv", "--held-out-cui-column", "cui")
+        index = shutil.copytree(built, tmp_path / "i")
+        done = run("fit", "--held-out-synonyms", 9, *held_out, "--index", index)
+        assert done.code == 0
+        assert json.loads(done.out)["queries"] == 4  # of the five others, one has no other name
+        assert json.loads((index / "mapping.json").read_text())["about"]["held_out_synonyms"] == 9
+
+    def test_nothing_to_fit_on_is_asked_for(self, run, built):
+        done = run("fit", "--held-out-synonyms", 0, "--index", built)
+        assert (done.code, json.loads(done.out)) == (0, {"queries": 0})
+        assert not (built / "mapping.json").exists()
+
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
-            ("gold: []", "p.yaml: field gold"),
+            ("gold: []", "p.yaml: Value error, there is neither gold nor a number of held_out_synonyms"),
             ("gold: [{path: a, query: q, cui: c}]\nfold: 1\n", "p.yaml: field fold"),
             ("gold: [{path: absent.tsv, query: q, cui: c}]\n", "absent.tsv: cannot be read"),
         ],

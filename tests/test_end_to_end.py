@@ -25,6 +25,7 @@ export
 quantize
 encode --input {STRINGS} --encoder {INT8} --out experiments/vectors
 index build --params params.yaml --encoder {INT8} --vectors experiments/vectors --out umls_index
+fit --held-out-synonyms 500 --held-out {SAMPLE}/lexicon.csv
 map --input {SAMPLE}/lexicon.csv --index umls_index --format jsonl --output experiments/mapping.jsonl
 score t1 {T1} --model {INT8} {SCORING} --output experiments/t1.json --write-predictions experiments/t1.tsv
 score t2 --data {SAMPLE}/t2-test.xml --model {INT8} {SCORING} --output experiments/t2.json

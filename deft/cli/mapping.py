@@ -162,6 +162,19 @@ def fit_model(
     params: Annotated[Path, typer.Option(help="Parameter file: gold to fit on.")] = (
         EXPERIMENTS / "mapping" / "params.yaml"
     ),
+    held_out_synonyms: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Instead of gold, fit on a string each of N concepts of the index; 0: nothing is fitted.",
+        ),
+    ] = None,
+    held_out: Annotated[
+        list[Path] | None,
+        typer.Option(help="Table of an evaluation: no such string is of its concepts. May be repeated."),
+    ] = None,
+    held_out_cui_column: Annotated[str, typer.Option(help="Column of the CUIs in --held-out.")] = "CUI",
     index: Index = Path("umls_index"),
     out: Annotated[
         Path | None, typer.Option(help="Model file to write; by default into the index, which then uses it.")
@@ -170,17 +183,30 @@ def fit_model(
         Path | None, typer.Option(help="Write the comparison of rankings to this file, as JSON.")
     ] = None,
 ) -> None:
-    """Fit how signals weigh and what a confidence is worth, on gold of your own.
+    """Fit how signals weigh and what a confidence is worth, on gold of your own or on strings of the index.
 
     An index without a model of its own uses the one that comes with deft.
 
     Example: deft fit --params experiments/mapping/params.yaml --index umls_index
+
+    Example: deft fit --held-out-synonyms 2000 --index umls_index
     """
     from deft.config import read_block
     from deft.files import write_json
     from deft.mapping.fit import FitParams, fit_index
 
-    result = fit_index(index, read_block(params, FitParams), out, progress=True)
+    if held_out_synonyms == 0:  # so that a pipeline can leave it out by a parameter
+        print_record({"queries": 0})
+        return
+    if held_out_synonyms is None:
+        chosen = read_block(params, FitParams)
+    else:
+        chosen = FitParams(
+            held_out_synonyms=held_out_synonyms,
+            held_out=tuple(held_out or ()),
+            held_out_cui_column=held_out_cui_column,
+        )
+    result = fit_index(index, chosen, out, progress=True)
     if output is not None:
         write_json(output, result)
     print_record(result)

@@ -1,34 +1,45 @@
 """Fit the mapping model: how much each signal weighs, and what a probability is worth.
 
-Every query of the gold is seen twice: in the index as it is, and in one from which its concept is missing, so
+Every query of the gold is seen in the index as it is, and again in some from which its concept is missing, so
 that the model learns when to say "none of these". What is compared and what is calibrated is out of fold:
 queries of one concept are in one fold.
+
+Where there is no gold, strings of the index are queries: each is kept from answering, and the other strings
+of its concept have to.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
-from pydantic import Field
-from scipy.optimize import minimize
+from pydantic import Field, model_validator
+from scipy.optimize import minimize, minimize_scalar
 
 from deft.config import Block
 from deft.corpora.split import held_out
 from deft.errors import InputError
 from deft.index.manifest import OWN_MODEL
 from deft.mapping.filters import ConceptFilter
-from deft.mapping.fusion import MappingModel, reciprocal_rank_fusion
+from deft.mapping.fusion import SIGNALS, MappingModel, reciprocal_rank_fusion
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
-from deft.terminology.lexicon import GoldMapping, read_gold
+from deft.mapping.trees import Trees
+from deft.terminology.concepts import Concepts
+from deft.terminology.lexicon import GoldMapping, read_cuis, read_gold
+from deft.text import normalize
 
 if TYPE_CHECKING:
     from deft.mapping.mapper import TermMapper
 
 _LEAST = 1e-9
+_LEAST_EXAMPLES = 100  # of a kind that trees are trained on
+_LEAST_PULL = 1e-3
+_SHARPNESS = (0.1, 10.0)
 _GRADIENT_BOOSTING = {"max_iter": 150, "learning_rate": 0.08, "max_leaf_nodes": 15, "min_samples_leaf": 40}
 
 
@@ -75,19 +86,35 @@ class FitParams(Block):
     ----------
     gold
         Files that the evaluation does not use.
+    held_out_synonyms
+        Number of concepts of the index of which a string is a query that may not answer for itself.
+    held_out, held_out_cui_column
+        Tables of an evaluation, and their column of CUIs: strings of these concepts are no such queries.
     no_match_share
         Weight of queries whose concept is missing from the index, among all.
+    draws
+        How many times half of the concepts are missing. Only the first counts for the ranking.
     regularisation
         Of the squared weights of the standardised signals.
     folds, seed
         Of the cross-validation.
     """
 
-    gold: tuple[GoldParams, ...] = Field(min_length=1)
+    gold: tuple[GoldParams, ...] = ()
+    held_out_synonyms: int = Field(default=0, ge=0)
+    held_out: tuple[Path, ...] = ()
+    held_out_cui_column: str = "CUI"
     no_match_share: float = Field(default=0.05, ge=0, lt=1)
+    draws: int = Field(default=3, ge=1)
     regularisation: float = Field(default=1.0, gt=0)
     folds: int = Field(default=5, ge=2)
     seed: int = Field(default=13, ge=0)
+
+    @model_validator(mode="after")
+    def _has_queries(self) -> FitParams:
+        if not self.gold and not self.held_out_synonyms:
+            raise ValueError("there is neither gold nor a number of held_out_synonyms")
+        return self
 
 
 @dataclass(frozen=True)
@@ -117,6 +144,8 @@ class Example:
         Whether the concept is in the index.
     calibrate
         Whether confidence is calibrated on it.
+    draw
+        Which draw of missing concepts it is of.
     """
 
     pool: Pool
@@ -125,6 +154,7 @@ class Example:
     weight: float
     present: bool
     calibrate: bool = True
+    draw: int = 0
 
 
 def fit_index(
@@ -155,10 +185,18 @@ def fit_index(
     """
     from deft.mapping.mapper import TermMapper
 
-    mapper = TermMapper.open(index)
-    found = examples(mapper, read_fit_gold(params), params, progress=progress)
+    # a model that the index has may be of another version: this is how it is made anew
+    mapper = TermMapper.open(index, model=MappingModel.blank())
+    found = examples(mapper, read_fit_gold(params), params, progress=progress) if params.gold else []
+    if params.held_out_synonyms:
+        queries, strings = synonym_queries(mapper.concepts, params)
+        found += examples(mapper, queries, params, strings=strings, progress=progress)
     result = {"queries": sum(example.present for example in found), "rankings": compare(found, params)}
-    about = {"gold": [block.path.name for block in params.gold], "encoder": mapper.encoder.fingerprint}
+    about = {
+        "gold": [block.path.name for block in params.gold],
+        "held_out_synonyms": params.held_out_synonyms,
+        "encoder": mapper.encoder.fingerprint,
+    }
     replace(fit(found, params), about=about | result).save(index / OWN_MODEL if out is None else out)
     return result
 
@@ -179,10 +217,59 @@ def read_fit_gold(params: FitParams) -> list[FitQuery]:
     return queries
 
 
+def synonym_queries(concepts: Concepts, params: FitParams) -> tuple[list[FitQuery], np.ndarray]:
+    """Draw a string of each of `held_out_synonyms` concepts, which is a query, and keep it from answering.
+
+    Preferred names are no queries. What reads the same is one string (`deft.text.normalize`). Concepts of
+    `held_out` take no part: neither as queries nor as answers, for they would be wrong each time.
+
+    Returns
+    -------
+    queries : list of FitQuery
+        With every concept that has the string and another one.
+    strings
+        The strings that may answer, bool of shape (strings,).
+
+    Raises
+    ------
+    InputError
+        A table of `held_out` cannot be read.
+    """
+    cuis, names = np.asarray(concepts.concepts["cui"]), set(concepts.concepts["name"])
+    string, owner = np.asarray(concepts.atoms["string"]), np.asarray(concepts.atoms["concept"])
+    texts = list(concepts.strings["string"])
+    keys = [normalize(text) for text in texts]
+    gold = [read_cuis(path, params.held_out_cui_column) for path in params.held_out]
+    taken = concepts.follow(chain.from_iterable(chain.from_iterable(gold)))
+    closed = np.isin(cuis, list(taken))
+    refused = {keys[row] for row in string[closed[owner]]}
+    drawn: dict[int, int] = {}
+    for atom in np.random.default_rng(params.seed).permutation(len(string)).tolist():
+        if len(drawn) == params.held_out_synonyms:
+            break
+        row = int(string[atom])
+        if texts[row] not in names and keys[row] not in refused:
+            drawn.setdefault(int(owner[atom]), row)
+    asked = {keys[row]: texts[row] for row in drawn.values()}
+    answers = np.array([key not in asked and key not in refused for key in keys])
+    left = np.bincount(owner[answers[string]], minlength=len(cuis)) > 0
+    right: dict[str, set[str]] = {key: set() for key in asked}
+    for atom in np.flatnonzero(~answers[string] & left[owner] & ~closed[owner]):
+        right.get(keys[string[atom]], set()).add(cuis[owner[atom]])
+    return [FitQuery(GoldMapping(asked[key], frozenset(own))) for key, own in right.items() if own], answers
+
+
 def examples(
-    mapper: TermMapper, queries: Sequence[FitQuery], params: FitParams, *, progress: bool = False
+    mapper: TermMapper,
+    queries: Sequence[FitQuery],
+    params: FitParams,
+    *,
+    strings: np.ndarray | None = None,
+    progress: bool = False,
 ) -> list[Example]:
-    """Make the examples of every gold query whose concept is in the index.
+    """Make the examples of every query whose concept is in the index.
+
+    Only `strings` may answer, bool of shape (strings,); all if None.
 
     Raises
     ------
@@ -197,21 +284,33 @@ def examples(
     kept = [query for query in current if query.gold.cuis]
     if not kept:
         raise InputError("no query has its concept in the index.", field="gold")
-    found = _examples(mapper, kept, ConceptFilter(), 1 - params.no_match_share, progress=progress)
-    if params.no_match_share:
-        for half in _halves(kept, params.seed):
+    make = partial(_examples, mapper, strings=strings, progress=progress)
+    found = make(kept, ConceptFilter(), 1 - params.no_match_share)
+    for draw in range(params.draws if params.no_match_share else 0):
+        for half in _halves(kept, params.seed + draw):
             missing = ConceptFilter(exclude=frozenset(cui for query in half for cui in query.gold.cuis))
-            found += _examples(mapper, half, missing, params.no_match_share, progress=progress)
+            found += make(half, missing, params.no_match_share, draw=draw)
     return found
 
 
 def fit(found: Sequence[Example], params: FitParams) -> MappingModel:
-    """Fit weights on all examples, and the calibration on what is out of fold."""
+    """Fit weights on the first draw, and on what is out of fold whether any concept is right."""
     folds = _folds(found, params)
-    probabilities = _out_of_fold(found, folds, params)
-    slope, intercept = _calibrate(found, probabilities)
-    model = _fit_weights(found, params.regularisation)
-    return replace(model, slope=slope, intercept=intercept)
+    model = _fit_weights(_first_draw(found), params.regularisation)
+    unseen: list[MappingModel] = [model] * len(found)
+    for fold in np.unique(folds):
+        train = [example for example, own in zip(found, folds, strict=True) if own != fold]
+        other = _fit_weights(_first_draw(train), params.regularisation)
+        for place in np.flatnonzero(folds == fold).tolist():
+            unseen[place] = other
+    signals = np.stack([own.signals(example.pool) for own, example in zip(unseen, found, strict=True)])
+    trees, log_odds = _fit_trees(found, signals, folds, params.seed)
+    return replace(
+        model,
+        trees=trees,
+        curve=_fit_curve(found, log_odds, signals[:, SIGNALS.index("odds_any")], params),
+        sharpness=_fit_sharpness(found, unseen),
+    )
 
 
 def compare(found: Sequence[Example], params: FitParams) -> dict[str, dict[str, float]]:
@@ -220,6 +319,7 @@ def compare(found: Sequence[Example], params: FitParams) -> dict[str, dict[str, 
     The single channels, reciprocal rank fusion, the conditional logit of `fit`, and pointwise logistic
     regression and gradient boosting on the same signals.
     """
+    found = _first_draw(found)
     folds = _folds(found, params)
     chosen = _by_fold(found, folds, lambda train: _fit_weights(train, params.regularisation).scores)
     rankings = {
@@ -243,10 +343,18 @@ def compare(found: Sequence[Example], params: FitParams) -> dict[str, dict[str, 
 
 
 def _examples(
-    mapper: TermMapper, queries: Sequence[FitQuery], keep: ConceptFilter, weight: float, *, progress: bool
+    mapper: TermMapper,
+    queries: Sequence[FitQuery],
+    keep: ConceptFilter,
+    weight: float,
+    *,
+    draw: int = 0,
+    strings: np.ndarray | None,
+    progress: bool,
 ) -> list[Example]:
     cuis = mapper.concepts.concepts["cui"].to_numpy()
-    pools = mapper.pools([query.gold.query for query in queries], keep=keep, progress=progress)
+    texts = [query.gold.query for query in queries]
+    pools = mapper.pools(texts, keep=keep, strings=strings, progress=progress)
     return [
         Example(
             pool,
@@ -255,6 +363,7 @@ def _examples(
             weight * query.weight,
             present=keep == ConceptFilter(),
             calibrate=query.calibrate,
+            draw=draw,
         )
         for query, pool in zip(queries, pools, strict=True)
         if len(pool)
@@ -287,8 +396,8 @@ def _by_fold(found: Sequence[Example], folds: np.ndarray, learn: Any) -> list[np
     return scores
 
 
-def _out_of_fold(found: Sequence[Example], folds: np.ndarray, params: FitParams) -> list[np.ndarray]:
-    return _by_fold(found, folds, lambda train: _fit_weights(train, params.regularisation).probabilities)
+def _first_draw(found: Sequence[Example]) -> list[Example]:
+    return [example for example in found if example.draw == 0]
 
 
 def _fit_weights(found: Sequence[Example], regularisation: float) -> MappingModel:
@@ -377,23 +486,73 @@ def _scale(features: np.ndarray) -> np.ndarray:
     return np.asarray(np.where(spread > 0, spread, 1.0))
 
 
-def _calibrate(found: Sequence[Example], probabilities: Sequence[np.ndarray]) -> tuple[float, float]:
-    """Fit slope and intercept of a logistic curve from the first concept's log-odds to its being right."""
-    chosen = [
-        (example, values) for example, values in zip(found, probabilities, strict=True) if example.calibrate
-    ]
-    first = [int(np.argmax(values)) for _, values in chosen]
-    best = np.array([values[place] for (_, values), place in zip(chosen, first, strict=True)])
-    odds = np.log(np.clip(best, _LEAST, 1 - _LEAST) / (1 - np.clip(best, _LEAST, 1 - _LEAST)))
-    hit = np.array([float(example.right[place]) for (example, _), place in zip(chosen, first, strict=True)])
-    weight = np.array([example.weight for example, _ in chosen])
+def _fit_trees(
+    found: Sequence[Example], signals: np.ndarray, folds: np.ndarray, seed: int
+) -> tuple[Trees | None, np.ndarray]:
+    """Train trees to tell whether any concept is right, and return what they say out of fold, log-odds.
+
+    Missing concepts weigh as much as the others. There are no trees, and 0 instead of log-odds, where one
+    kind has too few examples in a fold.
+    """
+    right, present = _answered(found), np.array([example.present for example in found])
+    weight = np.array([example.weight for example in found])
+    for kind in (present, ~present):
+        weight[kind] /= max(weight[kind].sum(), _LEAST)
+    weight *= len(found)
+    log_odds = np.zeros(len(found))
+    parts = [folds != fold for fold in np.unique(folds)]
+    if min(min(right[part].sum(), (~right[part]).sum()) for part in parts) < _LEAST_EXAMPLES:
+        return None, log_odds
+    for part in parts:
+        log_odds[~part] = Trees.fit(signals[part], right[part], weight[part], seed)(signals[~part])
+    return Trees.fit(signals, right, weight, seed), log_odds
+
+
+def _fit_curve(
+    found: Sequence[Example], trees: np.ndarray, odds_any: np.ndarray, params: FitParams
+) -> tuple[float, float, float]:
+    """Fit the logistic curve from what trees and conditional logit say to whether any concept is right."""
+    kept = _calibrated(found)
+    draws = np.array([1 if example.present else params.draws for example in found])
+    weight = (np.array([example.weight for example in found]) / draws)[kept]
+    design = np.stack([trees, odds_any, np.ones(len(found))], axis=1)[kept]
+    right = _answered(found)[kept].astype(float)
 
     def loss(theta: np.ndarray) -> np.float64:
-        margin = theta[0] * odds + theta[1]
-        return np.float64((weight * (np.logaddexp(0, margin) - hit * margin)).sum())
+        odds = design @ theta
+        fixed = np.square(theta - (0, 1, 0)).sum()  # where all or nothing is right there is no best curve
+        return np.float64((weight * (np.logaddexp(0, odds) - right * odds)).sum() + _LEAST_PULL * fixed)
 
-    slope, intercept = minimize(loss, np.array([1.0, 0.0])).x
-    return float(slope), float(intercept)
+    tree, any_match, constant = minimize(loss, np.array([0.0, 1.0, 0.0])).x.tolist()
+    return tree, any_match, constant
+
+
+def _fit_sharpness(found: Sequence[Example], models: Sequence[MappingModel]) -> float:
+    """Fit what scores are multiplied by so that the first concept's share is how often it is right."""
+    kept = _calibrated(found) & _answered(found)
+    chosen = [
+        (example, models[place].scores(example.pool)) for place, example in enumerate(found) if kept[place]
+    ]
+    first = [int(np.argmax(scores)) for _, scores in chosen]  # rows are in order of CUIs
+    hit = np.array([example.right[place] for (example, _), place in zip(chosen, first, strict=True)])
+    weight = np.array([example.weight for example, _ in chosen])
+
+    def loss(sharpness: float) -> np.float64:
+        behind = [sharpness * (scores - scores.max()) for _, scores in chosen]
+        share = np.clip([1 / np.exp(values).sum() for values in behind], _LEAST, 1 - _LEAST)
+        return np.float64(-(weight * np.log(np.where(hit, share, 1 - share))).sum())
+
+    return float(minimize_scalar(loss, bounds=_SHARPNESS, method="bounded").x) if chosen else 1.0
+
+
+def _answered(found: Sequence[Example]) -> np.ndarray:
+    return np.array([bool(example.right.any()) for example in found])
+
+
+def _calibrated(found: Sequence[Example]) -> np.ndarray:
+    """Return which examples confidence is calibrated on: all if none was meant to be."""
+    meant = np.array([example.calibrate for example in found])
+    return meant if meant.any() else ~meant
 
 
 def _pointwise(found: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,15 @@
 """One ranking and one confidence out of many signals.
 
-The model is a conditional logit with an outside option (McFadden 1974, "Conditional logit analysis of
-qualitative choice behavior"): among the concepts of a pool, and "none of these", the probability of a choice
-is the softmax of a linear score. The probability is then calibrated by a logistic curve (Platt 1999).
+The ranking is that of a conditional logit with an outside option (McFadden 1974, "Conditional logit analysis
+of qualitative choice behavior"): among the concepts of a pool, and "none of these", the probability of a
+choice is the softmax of a linear score. Whether any of them is right is then judged once more: a small
+ensemble of trees looks at the first concept and how far it is ahead, and a logistic curve (Platt 1999) weighs
+what the trees and the conditional logit say. That probability is parted among the concepts by their scores.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,17 +19,32 @@ import numpy as np
 from deft.errors import InputError
 from deft.files import read_json, write_json
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
+from deft.mapping.trees import Trees
 
 SHIPPED = Path(__file__).with_name("model.json")
 """The model that is used where an index has none of its own."""
 
+SIGNALS = (
+    *FEATURES,  # of the first concept
+    "odds",  # log-odds of the first concept by the conditional logit
+    "odds_any",  # and of any concept
+    "margin",  # score of the first less that of the second
+    "cosine_margin",  # cosine of the first less the best of the others
+    "length",  # logarithm of the number of characters of the query
+)
+"""What tells whether any concept is right."""
+
+CURVE = ("trees", "odds_any", "constant")
+"""What the logistic curve weighs."""
+
 _DECIMALS = 6
-_LEAST = 1e-9
+_LEAST = 1e-6
+_WIDEST = 10.0  # margin, also of a concept without a second
 
 
 @dataclass(frozen=True)
 class MappingModel:
-    """Weights of the signals, and the curve from probability to confidence.
+    """Weights of the signals, and what tells how probable it is that a concept is right.
 
     Attributes
     ----------
@@ -34,48 +52,82 @@ class MappingModel:
         Of `FEATURES`, of shape (features,).
     no_match
         Of `NO_MATCH_FEATURES`.
-    slope, intercept
-        Of the logistic curve on the log-odds of a probability.
+    trees
+        Log-odds, from `SIGNALS`, that any concept is right; None if there was too little to train them on.
+    curve
+        Weights of `CURVE` in the log-odds that any concept is right.
+    sharpness
+        What scores are multiplied by when that probability is parted among the concepts.
     about
         What it was fitted on, and how well.
     """
 
     weights: np.ndarray
     no_match: np.ndarray
-    slope: float = 1.0
-    intercept: float = 0.0
+    trees: Trees | None = None
+    curve: tuple[float, float, float] = (0.0, 1.0, 0.0)
+    sharpness: float = 1.0
     about: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def blank(cls) -> MappingModel:
+        """Return a model that knows nothing."""
+        return cls(np.zeros(len(FEATURES)), np.zeros(len(NO_MATCH_FEATURES)))
 
     def scores(self, pool: Pool) -> np.ndarray:
         """Return the linear score of each concept, rounded so that equal evidence gives equal scores."""
         return np.asarray(np.round(pool.features @ self.weights, _DECIMALS))
 
     def probabilities(self, pool: Pool) -> np.ndarray:
-        """Return the probability of each concept; what is missing to 1 is that of "none of these"."""
+        """Return the conditional logit's probability of each concept; the rest is that of "none of these"."""
         scores = self.scores(pool)
         none = float(pool.no_match @ self.no_match)
         highest = max(none, scores.max(initial=none))
         parts = np.exp(scores - highest)
         return np.asarray(parts / (parts.sum() + np.exp(none - highest)))
 
-    def confidence(self, probabilities: np.ndarray) -> np.ndarray:
-        """Return calibrated probabilities."""
-        clipped = np.clip(probabilities, _LEAST, 1 - _LEAST)
-        odds = self.slope * np.log(clipped / (1 - clipped)) + self.intercept
-        return np.asarray(np.exp(-np.logaddexp(0, -odds)))  # the logistic function, without overflow
+    def signals(self, pool: Pool) -> np.ndarray:
+        """Return the `SIGNALS` of a pool that is not empty, of shape (signals,)."""
+        scores, probabilities = self.scores(pool), self.probabilities(pool)
+        first, *others = np.lexsort((pool.concept, -scores)).tolist()
+        cosine = pool.column("cosine")
+        row = (
+            *pool.features[first],
+            _odds(probabilities[first]),
+            _odds(probabilities.sum()),
+            min(scores[first] - scores[others].max(initial=-np.inf), _WIDEST),
+            cosine[first] - cosine[others].max(initial=0.0),
+            np.log(max(1, pool.length)),
+        )
+        return np.round(np.array(row, dtype=np.float64), _DECIMALS)
+
+    def match(self, pool: Pool) -> float:
+        """Return the probability that one of the concepts is right."""
+        if not len(pool):
+            return 0.0
+        signals = self.signals(pool)
+        trees = 0.0 if self.trees is None else float(self.trees(signals[None])[0])
+        odds = float(np.dot(self.curve, (trees, signals[SIGNALS.index("odds_any")], 1.0)))
+        return float(np.exp(-np.logaddexp(0, -odds)))  # the logistic function, without overflow
+
+    def shares(self, pool: Pool) -> np.ndarray:
+        """Return the probability of each concept, given that one of them is right."""
+        scores = self.sharpness * self.scores(pool)
+        parts = np.exp(scores - scores.max(initial=-np.inf))
+        return np.asarray(parts / parts.sum())
 
     def save(self, path: Path) -> None:
         """Write the model as JSON."""
         write_json(
             path,
             {
-                "weights": dict(zip(FEATURES, np.round(self.weights, _DECIMALS).tolist(), strict=True)),
-                "no_match": dict(
-                    zip(NO_MATCH_FEATURES, np.round(self.no_match, _DECIMALS).tolist(), strict=True)
-                ),
-                "slope": round(self.slope, _DECIMALS),
-                "intercept": round(self.intercept, _DECIMALS),
+                "weights": _named(FEATURES, self.weights),
+                "no_match": _named(NO_MATCH_FEATURES, self.no_match),
+                "curve": _named(CURVE, np.array(self.curve)),
+                "sharpness": round(self.sharpness, _DECIMALS),
                 "about": self.about,
+                "signals": list(SIGNALS),
+                "trees": None if self.trees is None else self.trees.to_dict(),
             },
         )
 
@@ -90,13 +142,15 @@ class MappingModel:
         """
         values = read_json(path)
         try:
-            if set(values["weights"]) != set(FEATURES) or set(values["no_match"]) != set(NO_MATCH_FEATURES):
+            if values["signals"] != list(SIGNALS):
                 raise KeyError
+            trees, any_match, constant = _read_named(CURVE, values["curve"]).tolist()
             return cls(
-                np.array([float(values["weights"][name]) for name in FEATURES]),
-                np.array([float(values["no_match"][name]) for name in NO_MATCH_FEATURES]),
-                float(values["slope"]),
-                float(values["intercept"]),
+                _read_named(FEATURES, values["weights"]),
+                _read_named(NO_MATCH_FEATURES, values["no_match"]),
+                None if values["trees"] is None else Trees.of(values["trees"], len(SIGNALS)),
+                (trees, any_match, constant),
+                float(values["sharpness"]),
                 dict(values.get("about", {})),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -113,3 +167,19 @@ def reciprocal_rank_fusion(pool: Pool, constant: int = 60) -> np.ndarray:
         ranks = 1 + (values[:, None] < values[None, :]).sum(axis=1)
         scores += 1 / (constant + ranks)
     return scores
+
+
+def _odds(probability: float) -> float:
+    """Return log-odds that are finite."""
+    held = min(max(probability, _LEAST), 1 - _LEAST)
+    return float(np.log(held / (1 - held)))
+
+
+def _named(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
+    return dict(zip(names, np.round(values, _DECIMALS).tolist(), strict=True))
+
+
+def _read_named(names: Sequence[str], values: Mapping[str, float]) -> np.ndarray:
+    if set(values) != set(names):
+        raise KeyError
+    return np.array([float(values[name]) for name in names])

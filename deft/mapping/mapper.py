@@ -119,6 +119,7 @@ class TermMapper:
         encoder: str | Path | None = None,
         threads: int | None = None,
         curated: str | Path | None = None,
+        model: MappingModel | None = None,
     ) -> TermMapper:
         """Open an index.
 
@@ -132,6 +133,8 @@ class TermMapper:
             Threads of the encoder, by default one a processor.
         curated
             Curated mappings (`deft review apply`): accepted ones come first, rejected ones never.
+        model
+            Mapping model, if not that of the index or the one that comes with deft.
 
         Raises
         ------
@@ -141,8 +144,8 @@ class TermMapper:
         """
         folder = Path(path)
         manifest = Manifest.read(folder)
-        model = Encoder.open(folder / ENCODER if encoder is None else Path(encoder), threads=threads)
-        if model.fingerprint != manifest.encoder.get("fingerprint"):
+        opened = Encoder.open(folder / ENCODER if encoder is None else Path(encoder), threads=threads)
+        if opened.fingerprint != manifest.encoder.get("fingerprint"):
             remedy = "Use the encoder in the index, or build the index again with `deft index build`."
             raise InputError("was built with another encoder.", path=folder, remedy=remedy)
         own = folder / OWN_MODEL
@@ -150,8 +153,8 @@ class TermMapper:
             Concepts.open(folder),
             DenseIndex.open(folder),
             LexicalIndex.open(folder),
-            model,
-            model=MappingModel.read(own if own.exists() else SHIPPED),
+            opened,
+            model=model or MappingModel.read(own if own.exists() else SHIPPED),
             curated=None if curated is None else Curated.read(Path(curated)),
         )
 
@@ -223,13 +226,23 @@ class TermMapper:
         ]
 
     def pools(
-        self, terms: Sequence[str], *, keep: ConceptFilter | None = None, progress: bool = False
+        self,
+        terms: Sequence[str],
+        *,
+        keep: ConceptFilter | None = None,
+        strings: np.ndarray | None = None,
+        progress: bool = False,
     ) -> Iterator[Pool]:
         """Yield the pool of each term that the fused ranking chooses from; curated mappings play no part.
 
-        This is what a mapping model is fitted on (`deft.mapping.fit`).
+        This is what a mapping model is fitted on (`deft.mapping.fit`). Only `strings` may answer, bool of
+        shape (strings,); all if None.
         """
         limits = self._limits(keep or ConceptFilter(), "")
+        if strings is not None:
+            atoms = strings[self._atoms["string"]]
+            atoms = atoms if limits.atoms is None else atoms & limits.atoms
+            limits = _Limits(atoms, strings_of(atoms, self.concepts))
         searches = self._searches(_cleaned(terms), 1, "fused", limits)
         for _, search in tqdm(searches, total=len(terms), disable=not progress, unit="term"):
             yield self._settled_pool(search, [])
@@ -316,14 +329,15 @@ class TermMapper:
         self, term: str, pool: Pool, search: _Search, accepted: Sequence[int], refused: Sequence[int]
     ) -> Mapping:
         probability = self.model.probabilities(pool)
-        confidence = self.model.confidence(probability)
+        match = float(np.round(self.model.match(pool), 6))
+        confidence = match * self.model.shares(pool)
         ranking, score = {
             "fused": (self.model.scores(pool), probability),
             "dense": (pool.column("cosine"), pool.column("cosine")),
             "lexical": (pool.column("lexical"), pool.column("lexical")),
         }[search.channel]
         chosen = np.isin(pool.concept, accepted)
-        no_match = 0.0 if chosen.any() else max(0.0, float(np.round(1 - probability.sum(), 6)))
+        no_match = 0.0 if chosen.any() else float(np.round(1 - match, 6))
         # rows of concepts are in order of their CUIs
         order = np.lexsort((pool.concept, -ranking, ~chosen))
         order = order[~np.isin(pool.concept[order], refused)]

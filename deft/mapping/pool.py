@@ -72,11 +72,14 @@ class Pool:
         Rows in the tables of the index: the concept, and its atom that speaks most for it, of shape (n,).
     features
         float64 of shape (n, features), columns as in `FEATURES`.
+    length
+        Number of characters of the query.
     """
 
     concept: np.ndarray
     atom: np.ndarray
     features: np.ndarray
+    length: int = 0
 
     def __len__(self) -> int:
         """Return the number of concepts."""
@@ -162,7 +165,7 @@ class PoolMaker:
             "mesh": self._mesh[concept[first]],
         }
         features = np.stack([np.asarray(columns[name], dtype=np.float64) for name in FEATURES], axis=1)
-        return Pool(concept[first], atoms[first], features)
+        return Pool(concept[first], atoms[first], features, len(texts[0]))
 
     def _atoms(self, rows: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return the atoms of strings, and the place in `rows` of each."""

@@ -73,8 +73,8 @@ class Mapping:
     note
         What else a reader should know, "" if nothing.
     no_match
-        Probability that no concept of the index is right, as the model estimates it; it tells queries without
-        an answer from those with one also where the answer itself is ambiguous.
+        Probability that no concept of the index is right, as the model estimates it: what the confidences of
+        all concepts leave of 1.
     """
 
     query: str

@@ -27,11 +27,13 @@ from deft.mapping.fit import (
     fit,
     fit_index,
     read_fit_gold,
+    synonym_queries,
 )
 from deft.mapping.fusion import MappingModel
 from deft.mapping.mapper import TermMapper
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
 from deft.terminology.lexicon import GoldMapping
+from deft.text import normalize
 
 WIDTH = len(FEATURES) + len(NO_MATCH_FEATURES)
 PARAMS = FitParams(gold=({"path": "g.tsv", "query": "q", "cui": "c"},), folds=3)
@@ -186,30 +188,82 @@ def test_what_scores_an_example_did_not_see_its_concept():
         assert found[place].group not in groups
 
 
-def test_the_calibration_undoes_too_much_confidence():
-    generator = np.random.default_rng(0)
-    found, probabilities = [], []
-    for place in range(4000):
-        odds = generator.normal()
-        hit = generator.random() < 1 / (1 + math.exp(-(0.5 * odds - 0.3)))
-        found.append(example([[0.0], [0.0]], [hit, False], f"C{place}"))
-        probabilities.append(np.array([1 / (1 + math.exp(-odds)), 0.0]))
-    slope, intercept = module._calibrate(found, probabilities)
-    assert (slope, intercept) == (pytest.approx(0.5, abs=0.1), pytest.approx(-0.3, abs=0.1))
+class TestCurve:
+    @staticmethod
+    def fit(found, odds, params=PARAMS):
+        return module._fit_curve(found, np.zeros(len(found)), np.asarray(odds), params)
+
+    def test_it_undoes_too_much_confidence(self):
+        generator = np.random.default_rng(0)
+        odds = generator.normal(size=4000)
+        hits = generator.random(4000) < 1 / (1 + np.exp(-(0.5 * odds - 0.3)))
+        found = [example([[0.0], [0.0]], [False, hit], f"C{place}") for place, hit in enumerate(hits)]
+        found = [replace(own, present=True) for own in found]
+        trees, slope, constant = self.fit(found, odds)
+        assert (trees, slope, constant) == (0, pytest.approx(0.5, abs=0.1), pytest.approx(-0.3, abs=0.1))
+
+    def test_more_draws_of_missing_concepts_do_not_make_them_more(self):
+        present = [example([[0.0]], [True], f"C{place}") for place in range(30)]
+        absent = [replace(example([[0.0]], [False], f"C{place}"), draw=place // 10) for place in range(30)]
+        _, _, constant = self.fit([*present, *absent], np.zeros(60), PARAMS)
+        assert constant == pytest.approx(math.log(PARAMS.draws), abs=1e-2)
+
+    def test_it_leaves_out_what_the_encoder_learned_from(self):
+        found = [example([[0.0]], [place % 2], f"C{place}") for place in range(100)]
+        sure = [replace(own, right=np.array([True]), calibrate=False) for own in found]
+        values = np.linspace(-1, 1, 100)
+        both = self.fit([*found, *sure], [*values, *values])
+        assert both == pytest.approx(self.fit(found, values))
+        # there is nothing else to go by
+        again = self.fit(sure, values)
+        assert again == pytest.approx(self.fit([replace(own, calibrate=True) for own in sure], values))
+
+    @pytest.mark.parametrize("right", [True, False])
+    def test_it_is_finite_where_all_is_alike(self, right):
+        found = [example([[0.0]], [right], f"C{place}") for place in range(9)]
+        assert np.isfinite(self.fit(found, np.ones(9))).all()
 
 
-def test_the_calibration_looks_at_the_first_concept_only():
-    found = [example([[0.0], [0.0]], right, f"C{place}") for place, right in enumerate([[1, 0], [0, 1]] * 50)]
-    slope, intercept = module._calibrate(found, [np.array([0.7, 0.2])] * 100)
-    assert 1 / (1 + math.exp(-(slope * math.log(7 / 3) + intercept))) == pytest.approx(0.5, abs=1e-3)
+def test_sharpness_makes_the_first_share_how_often_it_is_right():
+    weights = np.zeros(len(FEATURES))
+    weights[0] = 1.0
+    model = MappingModel(weights, np.zeros(len(NO_MATCH_FEATURES)))
+    found = [example([[4.0], [0.0]], [place % 4 > 0, place % 4 == 0], f"C{place}") for place in range(80)]
+    found += [example([[4.0], [0.0]], [False, False]) for _ in range(80)]  # nothing is right: no part in it
+    sharpness = module._fit_sharpness(found, [model] * len(found))
+    assert replace(model, sharpness=sharpness).shares(found[0].pool)[0] == pytest.approx(0.75, abs=1e-3)
+    assert module._fit_sharpness(found[80:], [model] * 80) == 1.0
 
 
-def test_the_calibration_leaves_out_what_the_encoder_learned_from():
-    found = [example([[0.0]], [place % 2], f"C{place}") for place in range(100)]
-    sure = [replace(own, right=np.array([True]), calibrate=False) for own in found]
-    values = [np.array([0.7])] * 200
-    assert module._calibrate([*found, *sure], values) == pytest.approx(module._calibrate(found, values[:100]))
-    assert module._calibrate(sure, values[:100]) == (1.0, 0.0)  # there is nothing to go by
+class TestTrees:
+    @staticmethod
+    def drawn(count):
+        """Examples of which any concept is right where the first signal is middling: no line tells that."""
+        generator = np.random.default_rng(1)
+        values = generator.uniform(-1, 1, size=count)
+        found = [example([[value]], [abs(value) < 0.5], f"C{n}") for n, value in enumerate(values)]
+        return found, np.stack([values, generator.normal(size=count)], axis=1)
+
+    def test_they_find_what_no_line_tells_also_out_of_fold(self):
+        found, signals = self.drawn(900)
+        trees, log_odds = module._fit_trees(found, signals, np.arange(900) % 3, seed=0)
+        right = np.array([own.right.any() for own in found])
+        assert ((log_odds > 0) == right).mean() > 0.95
+        assert ((trees(signals) > 0) == right).mean() > 0.95
+        assert (log_odds != trees(signals)).any()
+
+    def test_missing_concepts_weigh_as_much_as_the_others(self):
+        found, signals = self.drawn(900)
+        light = [replace(own, weight=1.0 if own.present else 0.01) for own in found]
+        folds = np.arange(900) % 3
+        one, other = (module._fit_trees(kind, signals, folds, seed=0)[0] for kind in (found, light))
+        np.testing.assert_allclose(one(signals), other(signals), atol=1e-4)
+
+    def test_there_are_none_on_few_examples(self):
+        found, signals = self.drawn(150)
+        trees, log_odds = module._fit_trees(found, signals, np.arange(150) % 3, seed=0)
+        assert trees is None
+        assert not log_odds.any()
 
 
 def test_ranks_are_those_of_a_mapping_ties_by_concept():
@@ -250,8 +304,14 @@ def test_fits_are_the_same_each_time():
     found = draw_examples(60, weights=np.ones(len(FEATURES)))
     one, other = fit(found, PARAMS), fit(found, PARAMS)
     assert one.weights.tolist() == other.weights.tolist()
-    assert (one.slope, one.intercept) == (other.slope, other.intercept)
-    assert one.slope > 0
+    assert (one.curve, one.sharpness) == (other.curve, other.sharpness)
+
+
+def test_only_the_first_draw_counts_for_the_ranking():
+    found = draw_examples(60, weights=np.ones(len(FEATURES)))
+    more = [replace(own, draw=1) for own in draw_examples(60, seed=1)]
+    assert fit([*found, *more], PARAMS).weights.tolist() == fit(found, PARAMS).weights.tolist()
+    assert compare([*found, *more], PARAMS) == compare(found, PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -287,7 +347,9 @@ class TestExamples:
     def test_each_query_is_seen_with_and_without_its_concept(self, mapper, found, gold):
         present = [own for own in found if own.present]
         absent = [own for own in found if not own.present]
-        assert len(present) == len(absent) == len(gold)
+        assert len(present) == len(gold)
+        assert [own.draw for own in absent] == [draw for draw in range(3) for _ in gold]
+        assert {own.draw for own in present} == {0}
         assert {own.weight for own in present} == {1 - PARAMS.no_match_share}
         assert {own.weight for own in absent} == {PARAMS.no_match_share}
         cuis = mapper.concepts.concepts["cui"].to_numpy()
@@ -313,7 +375,7 @@ class TestExamples:
 
     def test_weights_and_what_is_calibrated_come_from_the_file(self, mapper, gold):
         queries = [replace(gold[0], weight=3.0, calibrate=False), gold[1]]
-        found = examples(mapper, queries, PARAMS)
+        found = module._first_draw(examples(mapper, queries, PARAMS))
         share = PARAMS.no_match_share
         assert sorted((own.weight, own.calibrate) for own in found) == [
             (pytest.approx(share), True),
@@ -324,9 +386,79 @@ class TestExamples:
 
     def test_queries_without_a_concept_in_the_index_are_left_out(self, mapper, gold):
         absent = FitQuery(GoldMapping("x", frozenset({"C0999999"})))
-        assert len(examples(mapper, [absent, *gold[:4]], PARAMS)) == 8
+        assert len(examples(mapper, [absent, *gold[:4]], PARAMS)) == 4 * (1 + PARAMS.draws)
         with pytest.raises(InputError, match="field gold: no query has its concept in the index"):
             examples(mapper, [absent], PARAMS)
+
+
+class TestSynonyms:
+    """Strings of the index as queries."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def concepts():
+        synonyms = [
+            Atom(f"C00002{place:02d}", f"{kind} {letter}{letter}", preferred=kind == "nom")
+            for place, letter in enumerate("abcdefghijkl")
+            for kind in ("nom", "mot", "terme")
+        ]
+        shared = [Atom("C0000300", "nom m"), Atom("C0000300", "TERME  aa", preferred=False)]
+        return make_concepts([*synonyms, *shared, Atom("C0000301", "seul")])
+
+    @staticmethod
+    def params(**changes):
+        return FitParams(**({"held_out_synonyms": 100, "folds": 3} | changes))
+
+    def test_a_query_does_not_answer_for_itself(self, concepts):
+        queries, answers = synonym_queries(concepts, self.params())
+        left = {normalize(text) for text in concepts.strings["string"][answers]}
+        names = {normalize(name) for name in concepts.concepts["name"]}
+        assert len({own.gold.query for own in queries}) == len(queries) >= 12
+        for own in queries:
+            assert normalize(own.gold.query) not in left | names
+        assert names <= left
+        mapper = make_mapper(concepts)
+        cuis = concepts.concepts["cui"].to_numpy()
+        for own in examples(mapper, queries, self.params(), strings=answers):
+            assert not own.pool.column("same").any()
+            assert own.right.any() == own.present
+            assert own.group in cuis[own.pool.concept[own.right]] or not own.present
+
+    def test_who_has_the_string_is_right(self, concepts):
+        for seed in range(9):
+            queries, _ = synonym_queries(concepts, self.params(seed=seed))
+            right = {normalize(own.gold.query): own.gold.cuis for own in queries}
+            if "terme aa" in right:
+                assert right["terme aa"] == {"C0000200", "C0000300"}
+                return
+        raise AssertionError
+
+    def test_as_many_as_asked_for_and_the_same_each_time(self, concepts):
+        queries, answers = synonym_queries(concepts, self.params(held_out_synonyms=4))
+        again, same = synonym_queries(concepts, self.params(held_out_synonyms=4))
+        assert len(queries) == 4
+        assert queries == again
+        assert answers.tolist() == same.tolist()
+        assert queries != synonym_queries(concepts, self.params(held_out_synonyms=4, seed=1))[0]
+
+    def test_concepts_of_an_evaluation_take_no_part(self, concepts, tmp_path):
+        closed = {f"C00002{place:02d}" for place in range(6)}
+        (tmp_path / "gold.csv").write_text("Code\n" + "\n".join(sorted(closed)) + "\n")
+        params = self.params(held_out=(tmp_path / "gold.csv",), held_out_cui_column="Code")
+        queries, answers = synonym_queries(concepts, params)
+        assert len(queries) == 6
+        found = examples(make_mapper(concepts), queries, params, strings=answers)
+        cuis = concepts.concepts["cui"].to_numpy()
+        for own in found:
+            assert closed.isdisjoint(cuis[own.pool.concept])
+            assert own.group not in closed
+        assert closed.isdisjoint(cui for own in queries for cui in own.gold.cuis)
+
+    def test_a_string_that_a_concept_of_the_evaluation_has_too_is_no_query(self, concepts, tmp_path):
+        (tmp_path / "gold.csv").write_text("CUI\nC0000300\n")
+        for seed in range(9):
+            queries, _ = synonym_queries(concepts, self.params(held_out=(tmp_path / "gold.csv",), seed=seed))
+            assert "terme aa" not in {normalize(own.gold.query) for own in queries}
 
 
 class TestGold:
@@ -357,7 +489,15 @@ class TestGold:
             read_fit_gold(FitParams(gold=(block.model_copy(update={"document": "absent"}),)))
 
     @pytest.mark.parametrize(
-        "change", [{"gold": ()}, {"folds": 1}, {"no_match_share": 1}, {"regularisation": 0}, {"other": 1}]
+        "change",
+        [
+            {"gold": ()},
+            {"draws": 0},
+            {"folds": 1},
+            {"no_match_share": 1},
+            {"regularisation": 0},
+            {"other": 1},
+        ],
     )
     def test_parameters_that_make_no_sense(self, change):
         with pytest.raises(ValidationError):
@@ -383,7 +523,8 @@ def test_an_index_gets_a_model_of_its_own(tmp_path, atoms, gold):
     mapper = TermMapper.open(index)
     model = MappingModel.read(index / OWN_MODEL)
     assert mapper.model.weights.tolist() == model.weights.tolist()
-    assert model.about == {"gold": ["g.tsv"], "encoder": mapper.encoder.fingerprint, **result}
+    about = {"gold": ["g.tsv"], "held_out_synonyms": 0, "encoder": mapper.encoder.fingerprint}
+    assert model.about == about | result
     assert mapper.map([gold[0].gold.query]) != before
     hits = [
         mapping.best.cui in row.gold.cuis
@@ -392,3 +533,16 @@ def test_an_index_gets_a_model_of_its_own(tmp_path, atoms, gold):
     assert np.mean(hits) > 0.8
     found, nothing = mapper.map([gold[8].gold.query, "9876543210 zzzz"])
     assert found.confidence > nothing.confidence
+
+    (index / OWN_MODEL).write_text("{}")  # of another version
+    assert fit_index(index, params) == result
+    assert TermMapper.open(index).model.weights.tolist() == model.weights.tolist()
+
+
+def test_an_index_is_fitted_on_its_own_strings(tmp_path, atoms):
+    umls = write_umls(tmp_path / "umls", atoms, types=[(atom.cui, "T047") for atom in atoms])
+    index = tmp_path / "umls_index"
+    build_index(umls, write_bundle(tmp_path / "encoder"), index)
+    result = fit_index(index, FitParams(held_out_synonyms=9, folds=2))
+    assert result["queries"] == 5  # concepts that have another name
+    assert TermMapper.open(index).model.about["held_out_synonyms"] == 9

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deft.errors import InputError
-from deft.mapping.fusion import SHIPPED, MappingModel, reciprocal_rank_fusion
+from deft.mapping.fusion import SHIPPED, SIGNALS, MappingModel, reciprocal_rank_fusion
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
+from deft.mapping.trees import Trees
 
 
 def pool_of(**columns):
@@ -70,24 +71,71 @@ def test_equal_evidence_gives_equal_scores_whatever_the_order_of_sums():
     assert whole.tolist() == alone
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0.1, 3), st.floats(-3, 3))
-def test_confidence_is_a_curve_that_rises(one, other, slope, intercept):
-    model = model_of(slope=slope, intercept=intercept)
-    low, high = model.confidence(np.array(sorted((one, other))))
-    assert 0 <= low <= high <= 1
-    if 1e-6 < one < 1 - 1e-6:
-        odds = slope * math.log(one / (1 - one)) + intercept
-        assert model.confidence(np.array([one]))[0] == pytest.approx(1 / (1 + math.exp(-odds)))
+TREES = Trees(
+    np.zeros((1, 7), dtype=int),
+    np.full((1, 7), 0.5),
+    np.array([[-2.0] * 4 + [3.0] * 4]),  # by cosine, the first signal
+    start=1.0,
+)
 
 
-def test_the_plain_curve_changes_nothing():
-    values = np.array([1e-6, 0.2, 0.5, 1 - 1e-6])
-    np.testing.assert_allclose(model_of().confidence(values), values, rtol=1e-6)
+def test_signals_by_hand():
+    pool = replace(pool_of(cosine=[0.5, 0.9, 0.7], lexical=[0.25, 1.0, 0.0]), length=20)
+    model = model_of({"cosine": 2, "lexical": 4}, {"constant": 3})
+    signals = dict(zip(SIGNALS, model.signals(pool), strict=True))
+    one, *others = (math.exp(score) for score in (5.8, 2.0, 1.4, 3.0))
+    assert (signals["cosine"], signals["lexical"], signals["sources"]) == (0.9, 1.0, 0.0)
+    assert signals["odds"] == pytest.approx(math.log(one / sum(others)), abs=1e-6)
+    assert signals["odds_any"] == pytest.approx(math.log((one + sum(others[:2])) / math.exp(3)), abs=1e-6)
+    assert signals["margin"] == pytest.approx(3.8)
+    assert signals["cosine_margin"] == pytest.approx(0.2)
+    assert signals["length"] == pytest.approx(math.log(20), abs=1e-6)
+
+
+def test_signals_of_one_concept_alone_are_finite():
+    signals = dict(zip(SIGNALS, model_of({"cosine": 1e4}).signals(pool_of(cosine=[1.0])), strict=True))
+    assert np.isfinite([*signals.values()]).all()
+    assert signals["margin"] == 10
+
+
+def test_whether_any_concept_is_right_by_hand():
+    for cosine, trees in ((0.4, -1.0), (0.9, 4.0)):
+        pool = pool_of(cosine=[cosine])
+        odds_any = cosine - 0.3
+        model = model_of({"cosine": 1}, {"constant": 0.3}, trees=TREES, curve=(0.5, 2.0, -1.0))
+        expected = 1 / (1 + math.exp(-(0.5 * trees + 2 * odds_any - 1)))
+        assert model.match(pool) == pytest.approx(expected, abs=1e-6)
+
+
+def test_nothing_matches_in_an_empty_pool():
+    assert model_of(trees=TREES).match(pool_of(cosine=[])) == 0
+    assert model_of().shares(pool_of(cosine=[])).tolist() == []
+
+
+def test_by_default_the_conditional_logit_is_believed():
+    pool = pool_of(cosine=[0.5, 1.0], lexical=[1.0, 0.0])
+    model = model_of({"cosine": 2, "lexical": 3}, {"constant": 4})
+    np.testing.assert_allclose(model.match(pool) * model.shares(pool), model.probabilities(pool), atol=1e-6)
+
+
+@given(
+    arrays(np.float64, st.tuples(st.integers(1, 6), st.just(len(FEATURES))), elements=finite),
+    arrays(np.float64, len(FEATURES), elements=finite),
+    st.floats(0.1, 10),
+)
+def test_shares_follow_the_scores_and_sum_to_one(features, weights, sharpness):
+    pool = Pool(np.arange(len(features)), np.arange(len(features)), features)
+    model = MappingModel(weights, np.zeros(len(NO_MATCH_FEATURES)), sharpness=sharpness)
+    shares = model.shares(pool)
+    assert shares.sum() == pytest.approx(1)
+    assert (np.diff(shares[np.argsort(model.scores(pool))]) >= -1e-15).all()
+    assert 0 <= model.match(pool) <= 1
 
 
 @pytest.mark.filterwarnings("error")
 def test_a_steep_curve_does_not_overflow():
-    assert model_of(slope=1e3).confidence(np.array([0.0, 0.5, 1.0])) == pytest.approx([0, 0.5, 1])
+    for constant, expected in ((-1e4, 0), (1e4, 1)):
+        assert model_of(curve=(0.0, 0.0, constant)).match(pool_of(cosine=[1.0])) == pytest.approx(expected)
 
 
 def test_reciprocal_rank_fusion_by_hand():
@@ -103,15 +151,17 @@ def test_a_model_survives_the_disk(tmp_path):
     model = MappingModel(
         generator.normal(size=len(FEATURES)),
         generator.normal(size=len(NO_MATCH_FEATURES)),
-        0.7,
-        -0.2,
+        TREES,
+        (0.7, -0.2, 0.1),
+        1.5,
         {"a": [1]},
     )
     model.save(tmp_path / "m.json")
     again = MappingModel.read(tmp_path / "m.json")
     np.testing.assert_allclose(again.weights, model.weights, atol=1e-6)
     np.testing.assert_allclose(again.no_match, model.no_match, atol=1e-6)
-    assert (again.slope, again.intercept, again.about) == (0.7, -0.2, {"a": [1]})
+    assert (again.curve, again.sharpness, again.about) == ((0.7, -0.2, 0.1), 1.5, {"a": [1]})
+    assert again.trees.to_dict() == TREES.to_dict()
     again.save(tmp_path / "n.json")
     assert (tmp_path / "m.json").read_text() == (tmp_path / "n.json").read_text()
 
@@ -131,8 +181,12 @@ def test_signals_are_known_by_name(tmp_path):
         lambda values: values["weights"].pop("cosine"),
         lambda values: values["weights"].update(other=1.0),
         lambda values: values["no_match"].pop("constant"),
-        lambda values: values.pop("slope"),
-        lambda values: values.update(intercept="much"),
+        lambda values: values.pop("sharpness"),
+        lambda values: values.update(sharpness="much"),
+        lambda values: values.pop("trees"),
+        lambda values: values.update(trees={}),
+        lambda values: values["curve"].pop("trees"),
+        lambda values: values["signals"].reverse(),
         lambda values: values.update(weights=[1.0]),
         lambda values: values["weights"].update(cosine=None),
         lambda values: values.update(about=3),
@@ -168,8 +222,8 @@ def test_what_is_shipped_prefers_what_is_near():
     near = {"cosine": [0.9, 0.3], "cosine_gap": [0, -0.6], "lexical": [0.9, 0.1], "lexical_gap": [0, -0.8]}
     scores = model.scores(pool_of(**near, same=[1, 0], exact=[1, 0], overlap=[1, 0], coverage=[1, 0]))
     assert scores[0] > scores[1]
-    assert model.slope > 0
-    assert np.isfinite([*model.weights, *model.no_match, model.intercept]).all()
+    assert model.curve[0] > 0
+    assert model.sharpness > 0
+    assert np.isfinite([*model.weights, *model.no_match, *model.curve]).all()
     with pytest.raises(AttributeError):
-        model.slope = 2
-    assert replace(model, slope=2.0).slope == 2
+        model.sharpness = 2
