@@ -101,7 +101,7 @@ class QuantizeParams(Block):
 
 
 class IndexParams(Block):
-    """The vector index: exact (`flat`), product-quantized (`pq`), or by size (`auto`); its mapping model."""
+    """The vector index: exact (`flat`), by cells of codes (`ivf`), or by size (`auto`); its mapping model."""
 
     kind: Literal["auto", "flat", "ivf"] = "auto"
     held_out_synonyms: int = Field(default=0, ge=0)
