@@ -180,12 +180,17 @@ class Encoder:
         return tokens, [row for row, encoding in enumerate(encodings) if encoding.overflowing]
 
     def _blocks(self, tokens: list[Tokens]) -> Iterator[list[int]]:
-        """Yield the positions of all texts in blocks of like length, the longest first."""
+        """Yield the positions of all texts in blocks of like length, the longest first.
+
+        Few texts make smaller blocks, so that all workers have one.
+        """
         order = sorted(range(len(tokens)), key=lambda position: -len(tokens[position]))
+        share = -(-sum(map(len, tokens)) // self._workers)
+        most = min(self._block_tokens, share)
         start = 0
         while start < len(order):
             longest = len(tokens[order[start]])
-            size = max(1, self._block_tokens // longest)
+            size = max(1, most // longest)
             yield order[start : start + size]
             start += size
 
