@@ -41,6 +41,7 @@ _LOOKED_IN = 1 / 8  # of the cells
 _LOOKED_AT = 500_000  # rows at least
 _TRAINING_ROWS, _TRAINING_ROWS_A_CELL = 50_000, 40
 _PROPOSED, _LEAST_PROPOSED = 6, 400  # rows that the codes propose, for each that is wanted
+_RESIDENT = 1 << 28  # bytes of vectors that may all become memory of the process
 _SEED = 13
 _REBUILD = "Build the index again."
 
@@ -70,7 +71,7 @@ class DenseIndex:
         self._vectors = vectors
         self._codes = codes
         self._file, self._start = None, 0
-        if isinstance(vectors, np.memmap) and vectors.filename is not None:
+        if isinstance(vectors, np.memmap) and vectors.filename is not None and vectors.nbytes > _RESIDENT:
             # open as long as the index is: another may take its place meanwhile
             self._file, self._start = Path(vectors.filename).open("rb"), int(vectors.offset)  # noqa: SIM115
 
@@ -200,7 +201,7 @@ class DenseIndex:
         release(self._vectors)
 
     def _fetch(self, rows: np.ndarray) -> np.ndarray:
-        """Return a few rows, read from the file: mapped, each would come with 64 KiB of what is around it."""
+        """Return a few rows; of a large file they are read: mapped, each comes with 64 KiB around it."""
         if self._file is None or not hasattr(os, "pread"):
             return np.asarray(self._vectors[rows])
         size, start = self.dimension, self._start

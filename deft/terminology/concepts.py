@@ -176,7 +176,7 @@ class Concepts:
 
     def numbers(self, table: str, column: str) -> np.ndarray:
         """Return a column of numbers, mapped, of shape (rows,)."""
-        return _values(self._column(table, column))
+        return self._numbers[table, column]
 
     def labels(self, table: str, column: str) -> Labels:
         """Return a column of few distinct values."""
@@ -260,23 +260,27 @@ class Concepts:
         return frame.astype(dict.fromkeys(labels, "str"))
 
     @cached_property
+    def _numbers(self) -> dict[tuple[str, str], np.ndarray]:
+        return {place: _values(self._column(*place)) for place in _columns(_COUNT, _FLAG)}
+
+    @cached_property
     def _texts(self) -> dict[tuple[str, str], Texts]:
-        columns = [
-            (name, field.name) for name, schema in SCHEMAS.items() for field in schema if field.type == _TEXT
-        ]
         found = {}
-        for place in columns:
+        for place in _columns(_TEXT):
             array = self._column(*place)
             _, starts, data = array.buffers()
             first = array.offset
-            bounds = (
-                np.frombuffer(starts, np.int64)[first : first + len(array) + 1] if starts else np.zeros(1)
-            )
-            found[place] = Texts(bounds.astype(np.int64, copy=False), memoryview(data or b""))
+            bounds = np.zeros(1, np.int64) if starts is None else np.frombuffer(starts, np.int64)
+            found[place] = Texts(bounds[first : first + len(array) + 1], memoryview(data or b""))
         return found
 
     def _column(self, table: str, column: str) -> pa.Array:
         return self.tables[table].column(column).chunk(0)
+
+
+def _columns(*kinds: pa.DataType) -> list[tuple[str, str]]:
+    """Return the columns of a kind, each with its table."""
+    return [(name, field.name) for name, schema in SCHEMAS.items() for field in schema if field.type in kinds]
 
 
 def _whole(table: pa.Table, schema: pa.Schema) -> pa.Table:

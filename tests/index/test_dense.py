@@ -210,6 +210,15 @@ class TestCodes:
         with pytest.raises(InputError, match=r"codes\.faiss: is no readable FAISS index\. Build the index"):
             DenseIndex.open(tmp_path)
 
+    def test_rows_that_are_read_are_those_that_are_mapped(self, index, vectors, tmp_path, monkeypatch):
+        save(index, vectors, tmp_path)
+        queries = draw(8, 32, seed=7)
+        mapped = DenseIndex.open(tmp_path).search(queries, 10)
+        monkeypatch.setattr(module, "_RESIDENT", 0)
+        again = DenseIndex.open(tmp_path)
+        np.testing.assert_equal(again.search(queries, 10), mapped)
+        assert again.cosines(queries, np.zeros(0, dtype=np.int64)).shape == (8, 0)
+
     def test_codes_of_another_index_are_refused(self, index, vectors, tmp_path):
         save(index, vectors[:-1], tmp_path)
         with pytest.raises(InputError, match=r"codes\.faiss: is of another index"):
