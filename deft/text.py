@@ -42,8 +42,11 @@ def normalize(text: str) -> str:
     On top of `fold`: elided articles, punctuation and the suffixes that mean "unspecified" (SAI, NCA, NOS)
     go; word order stays. The signs ``+ % < > =`` tell laboratory findings apart and stay.
     """
-    text = _ELISION.sub("", fold(text))
-    text = " ".join(_PUNCTUATION.sub(" ", text).split())
+    text = fold(text)
+    if "'" in text:
+        text = _ELISION.sub("", text)
+    if not text.replace(" ", "").isalnum():
+        text = " ".join(_PUNCTUATION.sub(" ", text).split())
     return _UNSPECIFIED.sub("", text)
 
 
