@@ -43,7 +43,7 @@ def test_what_the_folder_holds(inputs, tmp_path):
     out = tmp_path / "prepared"
     tables = {path.stem: pd.read_parquet(path) for path in out.glob("*.parquet")}
     assert {name: list(table.columns) for name, table in tables.items()} == {
-        "strings": ["string"],
+        "strings": ["string", "first_atom"],
         "atoms": ["string", "cui"],
         "synonyms_train": ["cui", "left", "right"],
         "synonyms_dev": ["cui", "left", "right"],
