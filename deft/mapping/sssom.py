@@ -140,7 +140,11 @@ def _text(mappings: Iterable[Mapping], metadata: SssomMetadata) -> str:
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([row.get(column, "") for column in columns] for row in rows)
+    quoted = csv.writer(table, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in rows:
+        cells = [row.get(column, "") for column in columns]
+        # a line that begins with # would be read as metadata
+        (quoted if cells[0].startswith("#") else writer).writerow(cells)
     content = table.getvalue()
     header = "".join(f"#{line}\n" for line in _header(metadata, rows, content))
     return header + content

@@ -6,7 +6,7 @@ from datetime import date
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import deft
@@ -198,6 +198,7 @@ def test_an_output_that_cannot_be_written(tmp_path):
 
 
 @given(st.text(), st.text(), st.text())
+@example("#", "", "")
 def test_any_text_can_be_read_back(query, name, note):
     metadata, rows = parse(
         written(
