@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deft.errors import InputError
 from deft.files import read_text
-
-if TYPE_CHECKING:
-    from deft.terminology.rrf import AtomFilter
 
 Engine = Literal["onnxruntime", "inc"]
 DataKind = Literal["official", "stand-in", "sample"]
@@ -43,18 +40,10 @@ class PrepareParams(Block):
     max_pairs_per_concept: int = Field(default=8, ge=1)
     seed: int = 13
 
-    def atom_filter(self) -> AtomFilter:
-        """Return the filter of the atoms."""
-        from deft.terminology.rrf import AtomFilter  # an encoder reads its own block without pandas
-
-        return AtomFilter(
-            languages=self.languages,
-            sources=self.sources,
-            term_types=self.term_types,
-            semantic_types=self.semantic_types,
-            semantic_groups=self.semantic_groups,
-            suppressed=self.suppressed,
-        )
+    def atom_filters(self) -> dict[str, Any]:
+        """Return what `deft.terminology.rrf.AtomFilter` takes, by name."""
+        names = {"languages", "sources", "term_types", "semantic_types", "semantic_groups", "suppressed"}
+        return self.model_dump(include=names)
 
 
 class FinetuneParams(Block):

@@ -135,9 +135,12 @@ class DeftLinker(Pipe):
         self._open()
 
     def _open(self) -> None:
+        from deft.exchange.curated import read_curated
         from deft.mapping.mapper import TermMapper
 
-        self._mapper = TermMapper.open(self.cfg["index"], curated=self.cfg["curated"])
+        path = self.cfg["curated"]
+        curated = None if path is None else read_curated(path)
+        self._mapper = TermMapper.open(self.cfg["index"], curated=curated)
         self._process = os.getpid()
         self._map([])  # settings that the search refuses are told now
 

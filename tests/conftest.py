@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))  # test modules import `demo` fro
 
 from demo import write_bundle, write_umls
 
+pytest_plugins = ["models"]  # tiny encoders of true architectures
+
 settings.register_profile(
     "deft", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30
 )

@@ -184,7 +184,7 @@ class FakeEncoder:
 def make_concepts(atoms: Sequence[Atom], types: Sequence[tuple[str, str]] = ()) -> Any:
     """Make concept tables without files."""
     from deft.terminology.rrf import AtomFilter
-    from deft.terminology.tables import read_concepts
+    from deft.terminology.table_maker import read_concepts
 
     with tempfile.TemporaryDirectory() as folder:
         write_umls(Path(folder), list(atoms), types=list(types) or [("C0000000", "T047")], definitions=[])
@@ -205,11 +205,11 @@ def make_model() -> Any:
 
 def make_mapper(concepts: Any, encoder: Any = None, **options: Any) -> Any:
     """Make a mapper of concept tables without files."""
-    from deft.index.dense import DenseIndex, quantize
+    from deft.index.dense import DenseIndex, quantize_vectors
     from deft.index.lexical import LexicalIndex
     from deft.mapping.mapper import TermMapper
 
     strings = concepts.strings["string"].to_list()
     encoder = encoder or FakeEncoder()
-    dense, lexical = DenseIndex.build(quantize(encoder.encode(strings))), LexicalIndex.build(strings)
+    dense, lexical = DenseIndex.build(quantize_vectors(encoder.encode(strings))), LexicalIndex.build(strings)
     return TermMapper(concepts, dense, lexical, encoder, **{"model": make_model(), **options})

@@ -725,7 +725,7 @@ class TestStages:
     def test_training_stages_hand_their_folders_over(self, run, root, monkeypatch, command, options):
         calls = []
         stage = SimpleNamespace(**{command: lambda *args, **_: calls.append(args) or Made()})
-        monkeypatch.setitem(sys.modules, f"deft.encoder.{command}", stage)
+        monkeypatch.setitem(sys.modules, f"deft.training.{command}", stage)
         done = run(command, *options, "--params", root / "params.yaml")
         assert done.code == 0
         assert json.loads(done.out)["dimension"] == 7
@@ -737,8 +737,9 @@ class TestStages:
         class Recipe(Block):
             steps: int
 
-        stage = SimpleNamespace(pretrain=lambda *args, **options: calls.append(args), RecipeParams=Recipe)
-        monkeypatch.setitem(sys.modules, "deft.encoder.recipe", stage)
+        stage = SimpleNamespace(pretrain=lambda *args, **options: calls.append(args))
+        monkeypatch.setattr("deft.recipe.params.RecipeParams", Recipe)
+        monkeypatch.setitem(sys.modules, "deft.recipe.recipe", stage)
         (tmp_path / "p.yaml").write_text("steps: 3\n")
         done = run("pretrain", "--params", tmp_path / "p.yaml", "--work", "w", "--out", "o")
         assert (done.code, calls) == (0, [(Recipe(steps=3), Path("w"), Path("o"))])
@@ -754,8 +755,9 @@ class TestStages:
             name: str = ""
 
         calls = []
-        stage = SimpleNamespace(pretrain=lambda *args, **options: calls.append(args[0]), RecipeParams=Recipe)
-        monkeypatch.setitem(sys.modules, "deft.encoder.recipe", stage)
+        stage = SimpleNamespace(pretrain=lambda *args, **options: calls.append(args[0]))
+        monkeypatch.setattr("deft.recipe.params.RecipeParams", Recipe)
+        monkeypatch.setitem(sys.modules, "deft.recipe.recipe", stage)
         (tmp_path / "p.yaml").write_text("training: {steps: 3}\n")
         changes = ("--set", "training.steps=7", "--set", "name=a=b")
         assert run("pretrain", "--params", tmp_path / "p.yaml", *changes).code == 0
@@ -780,12 +782,12 @@ class TestStages:
             raise GateError("spearman fell by 0.2.")
 
         stage = SimpleNamespace(quantize_and_compare=closed)
-        monkeypatch.setitem(sys.modules, "deft.evaluation.precision", stage)
+        monkeypatch.setitem(sys.modules, "deft.compress.gate", stage)
         done = run("quantize", "--params", root / "params.yaml", "--out", tmp_path)
         assert (done.code, done.out, done.err) == (1, "", "deft: spearman fell by 0.2.\n")
 
     def test_a_missing_package_is_named(self, run, root, monkeypatch, tmp_path):
-        monkeypatch.setitem(sys.modules, "deft.encoder.export", None)
+        monkeypatch.setitem(sys.modules, "deft.training.export", None)
         done = run("export", "--params", root / "params.yaml", "--model", tmp_path, "--out", tmp_path / "out")
         assert done.code == 2
         assert "pip install 'deft[train]'" in done.err

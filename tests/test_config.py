@@ -5,6 +5,7 @@ from pydantic import ValidationError
 
 from deft.config import FinetuneParams, Params, PrepareParams, QuantizeParams, read_block
 from deft.errors import InputError
+from deft.terminology.rrf import AtomFilter
 
 SMALL = """
 prepare: {{umls: umls{prepare}}}
@@ -22,7 +23,7 @@ def write(tmp_path, *, prepare="", more=""):
 
 def test_the_parameters_of_the_repository(root):
     params = Params.read(root / "params.yaml")
-    keep = params.prepare.atom_filter()
+    keep = AtomFilter(**params.prepare.atom_filters())
     assert keep.languages == ("FRE", "ENG")
     assert not keep.suppressed
     assert params.score.data == "sample"
@@ -33,7 +34,7 @@ def test_defaults_and_filters(tmp_path):
         write(tmp_path, prepare=", semantic_groups: [DISO], sources: [A, B], suppressed: true")
     )
     assert params.finetune == FinetuneParams()
-    keep = params.prepare.atom_filter()
+    keep = AtomFilter(**params.prepare.atom_filters())
     assert (keep.semantic_groups, keep.sources, keep.suppressed) == (("DISO",), ("A", "B"), True)
 
 

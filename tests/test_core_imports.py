@@ -23,11 +23,11 @@ CORE = (
     "deft.cli",
     "deft.config",
     "deft.encoder.runtime",
-    "deft.encoder.prepare",
+    "deft.training.prepare",
     "deft.index.build",
     "deft.index.vectors",
     "deft.mapping.mapper",
-    "deft.mapping.writers",
+    "deft.exchange.writers",
     "deft.terminology.concepts",
     "deft.terminology.lexicon",
     "deft.terminology.rrf",
@@ -39,15 +39,15 @@ CORE = (
 
 # What stands on the way of a query and does without data frames and models of settings.
 WITHOUT_PANDAS = (
-    "deft.corpora.tables",
-    "deft.mapping.curated",
+    "deft.corpora.delimited",
+    "deft.exchange.curated",
     "deft.mapping.explain",
     "deft.mapping.filters",
     "deft.mapping.fusion",
     "deft.mapping.pool",
     "deft.mapping.query",
     "deft.mapping.results",
-    "deft.mapping.writers",
+    "deft.exchange.writers",
     "deft.terminology.lexicon",
 )
 NOT_FOR_A_TERM = {
@@ -57,12 +57,12 @@ NOT_FOR_A_TERM = {
     *(
         "deft.index.build",
         "deft.terminology.rrf",
-        "deft.terminology.tables",
+        "deft.terminology.table_maker",
         "deft.config",
         "deft.corpora.deft2020",
         "deft.mapping.fit",
-        "deft.mapping.review",
-        "deft.mapping.sssom",
+        "deft.exchange.review",
+        "deft.exchange.sssom",
     ),
 }
 

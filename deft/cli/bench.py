@@ -56,7 +56,7 @@ def bench_encoders(
 
     Example: deft bench encoders --model data/encoder --shape camembert-base --count 128
     """
-    from deft.evaluation.bench import encoders, page
+    from deft.bench import encoders, page
     from deft.files import write_json
 
     params = encoders.BenchParams(
@@ -89,7 +89,7 @@ def bench_make_umls(
 
     Example: deft bench make-umls --strings 4000000 --out made_umls
     """
-    from deft.evaluation.make_umls import make_umls
+    from deft.bench.make_umls import make_umls
 
     made = make_umls(strings, out, vocabulary=vocabulary, compressed=gzip, seed=seed, progress=True)
     print_record(asdict(made))
@@ -120,11 +120,11 @@ def bench_index(
 
     Example: deft bench index --size 100000 --size 1000000 --size 4000000
     """
-    from deft.evaluation.bench import index, page
+    from deft.bench import index, page
     from deft.files import read_json, write_json
 
     path = out / "index.json"
-    params = index.IndexParams(
+    params = index.IndexBenchParams(
         queries=queries, embedded=embedded, projected=projected, threads=threads, seed=seed
     )
     known = read_json(path) if path.exists() else None

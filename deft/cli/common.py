@@ -79,7 +79,7 @@ def print_record(record: dict[str, Any]) -> None:
 
 def print_scores(scores: dict[str, Any], output_format: TableFormat, output: Path | None) -> None:
     """Print scores as they are asked for, and write them to `output` as JSON."""
-    from deft.evaluation.tables import score_table
+    from deft.evaluation.score_table import score_table
     from deft.files import write_json
 
     if output is not None:

@@ -131,8 +131,8 @@ def evaluate_encoders(
     Example: deft evaluate encoders --encoder fp32=my-fp32 --encoder int8=data/encoder
     """
     from deft.config import read_block
-    from deft.evaluation.encoders import EncoderEvaluation
-    from deft.evaluation.encoders import evaluate_encoders as run
+    from deft.evaluation.encoder_quality import EncoderEvaluation
+    from deft.evaluation.encoder_quality import evaluate_encoders as run
     from deft.files import write_json
 
     data = read_block(params, EncoderEvaluation, dict(split_pair(item) for item in changes or ()))
@@ -240,7 +240,7 @@ def speed(
 
     Example: deft speed --encoder int8=data/encoder --input data/sample/lexicon.csv --column Terme
     """
-    from deft.evaluation.speed import measure
+    from deft.bench.speed import measure
     from deft.files import write_json
     from deft.index.vectors import read_texts
 

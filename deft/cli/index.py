@@ -104,7 +104,7 @@ def index_build(
         if keep != AtomFilter():
             raise InputError("the filters come from --params or from options, not from both.")
         blocks = Params.read(params)
-        umls, keep = umls or blocks.prepare.umls, blocks.prepare.atom_filter()
+        umls, keep = umls or blocks.prepare.umls, AtomFilter(**blocks.prepare.atom_filters())
         kind = IndexKind(blocks.index.kind)
     if umls is None:
         raise InputError("give --umls or --params.")

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from deft.cli.common import EXPERIMENTS, Channel, ChannelName, Index, Values, print_record
 from deft.errors import InputError
+
+if TYPE_CHECKING:
+    from deft.mapping.mapper import TermMapper
 
 
 class MapFormat(StrEnum):
@@ -24,6 +27,14 @@ class MapFormat(StrEnum):
 CuratedFile = Annotated[
     Path | None, typer.Option(help="Curated mappings: accepted ones come first, rejected ones never.")
 ]
+
+
+def open_mapper(index: Path, curated: Path | None) -> TermMapper:
+    """Open an index, with the curated mappings of a file if there is one."""
+    from deft.exchange.curated import read_curated
+    from deft.mapping.mapper import TermMapper
+
+    return TermMapper.open(index, curated=None if curated is None else read_curated(curated))
 
 
 def map_terms(
@@ -76,9 +87,8 @@ def map_terms(
 
     Example: deft map --input lexicon.csv --column Terme --format sssom --output mapping.sssom.tsv
     """
+    from deft.exchange.writers import write_mappings
     from deft.mapping.filters import ConceptFilter
-    from deft.mapping.mapper import TermMapper
-    from deft.mapping.writers import write_mappings
     from deft.text import clean
 
     if bool(terms) == (table is not None):
@@ -90,7 +100,7 @@ def map_terms(
         from deft.terminology.lexicon import read_queries
 
         queries, groups = read_queries(table, column, group_column)
-    mappings = TermMapper.open(index, curated=curated).map(
+    mappings = open_mapper(index, curated).map(
         queries,
         k=top_k,
         threshold=threshold,
@@ -108,7 +118,7 @@ def map_terms(
     chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
     write_mappings(mappings, chosen.value, output)
     if review is not None:
-        from deft.mapping.review import write_review
+        from deft.exchange.review import write_review
 
         write_review(mappings, review)
 
@@ -127,9 +137,8 @@ def explain_term(
     Example: deft explain "vision double" --index umls_index
     """
     from deft.mapping.explain import explain
-    from deft.mapping.mapper import TermMapper
 
-    for line in explain(TermMapper.open(index, curated=curated), term, top_k).lines():
+    for line in explain(open_mapper(index, curated), term, top_k).lines():
         typer.echo(line)
 
 
@@ -144,7 +153,7 @@ def review_apply(
 
     Example: deft review apply review.xlsx --curated curated.tsv
     """
-    from deft.mapping.review import apply_review
+    from deft.exchange.review import apply_review
 
     result = apply_review(sheet, curated)
     for problem in result.problems:

@@ -31,7 +31,7 @@ def prepare(
     Example: deft prepare --params params.yaml
     """
     from deft.config import Params
-    from deft.encoder.prepare import prepare as run
+    from deft.training.prepare import prepare as run
 
     print_record(asdict(run(Params.read(params).prepare, out, progress=True)))
 
@@ -47,7 +47,7 @@ def finetune(
     Example: deft finetune --params params.yaml
     """
     from deft.config import Params
-    from deft.encoder.finetune import finetune as run
+    from deft.training.finetune import finetune as run
 
     print_record(asdict(run(prepared, out, Params.read(params).finetune, progress=True)))
 
@@ -75,8 +75,8 @@ def pretrain(
     Example: deft pretrain --params experiments/encoder/params.yaml --out data/encoder
     """
     from deft.config import read_block
-    from deft.encoder.recipe import RecipeParams
-    from deft.encoder.recipe import pretrain as run
+    from deft.recipe.params import RecipeParams
+    from deft.recipe.recipe import pretrain as run
 
     logging.getLogger("deft").setLevel(logging.INFO)
     block = read_block(params, RecipeParams, dict(split_pair(item) for item in changes or ()))
@@ -94,7 +94,7 @@ def export(
     Example: deft export --model data/encoder --out my-encoder
     """
     from deft.config import ExportParams, Params
-    from deft.encoder.export import export as run
+    from deft.training.export import export as run
 
     block = Params.read(params).export if params.exists() else ExportParams()
     info = run(model, out, block)
@@ -127,8 +127,8 @@ def quantize(
 
     Example: deft quantize --params params.yaml
     """
+    from deft.compress.gate import quantize_and_compare
     from deft.config import Params
-    from deft.evaluation.precision import quantize_and_compare
 
     comparison = quantize_and_compare(Params.read(params), fp32, model, prepared, out, output, progress=True)
     print_record(comparison)
@@ -188,9 +188,9 @@ def tune(
 
     Example: deft tune --encoder data/encoder --input data/sample/lexicon.csv --column Terme
     """
-    from deft.encoder import tune as search
+    from deft.bench import tune as search
+    from deft.bench.page import write_tuning
     from deft.errors import InputError
-    from deft.evaluation.bench.page import write_tuning
     from deft.index.vectors import read_texts
 
     bundles = {} if encoder is None else {"encoder": encoder}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deft.corpora.deft2020 import MAX_GRADE, SentencePair
-from deft.corpora.tables import read_table
+from deft.corpora.delimited import read_table
 from deft.errors import InputError
 from deft.text import clean
 

@@ -28,7 +28,7 @@ from deft.index.vectors import Known, OldIndex, StoredVectors, embed
 from deft.terminology.concepts import FILES as TABLES
 from deft.terminology.concepts import Concepts
 from deft.terminology.rrf import AtomFilter, find
-from deft.terminology.tables import MEMORY_MIB, SPILL, TableMaker
+from deft.terminology.table_maker import MEMORY_MIB, SPILL, TableMaker
 
 logger = logging.getLogger(__name__)
 

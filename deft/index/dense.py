@@ -50,7 +50,7 @@ _REBUILD = "Build the index again."
 os.register_at_fork(after_in_child=lambda: cast("Any", faiss).omp_set_num_threads(1))
 
 
-def quantize(vectors: np.ndarray) -> np.ndarray:
+def quantize_vectors(vectors: np.ndarray) -> np.ndarray:
     """Return the directions of vectors in whole numbers: int8 of the same shape, the largest value 127."""
     largest = np.abs(vectors).max(axis=1, keepdims=True)
     return np.asarray(np.rint(vectors * (_LARGEST / largest)), dtype=np.int8)
@@ -62,7 +62,7 @@ class DenseIndex:
     Parameters
     ----------
     vectors
-        int8 of shape (n, d): directions, as `quantize` gives them.
+        int8 of shape (n, d): directions, as `quantize_vectors` gives them.
     codes
         Cells of codes that propose rows; none in an exact index.
     """

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from deft.errors import InputError
 from deft.files import atomic_folder, read_json, write_json
-from deft.index.dense import VECTORS, open_vectors, quantize, rows_written, write_vectors
+from deft.index.dense import VECTORS, open_vectors, quantize_vectors, rows_written, write_vectors
 from deft.terminology.concepts import Concepts
 from deft.terminology.lexicon import read_terms
 from deft.text import clean
@@ -53,7 +53,7 @@ class StoredVectors:
 
     def directions(self, rows: np.ndarray) -> np.ndarray:
         """Return the directions of rows, int8 of shape (rows, d)."""
-        return quantize(self.vectors[rows])
+        return quantize_vectors(self.vectors[rows])
 
     @cached_property
     def _rows(self) -> dict[str, int]:
@@ -162,7 +162,7 @@ def _directions(strings: list[str], encoder: Encoder, known: Known | None) -> np
         directions[rows >= 0] = known.directions(rows[rows >= 0])
     missing = [strings[int(place)] for place in np.flatnonzero(rows < 0)]
     if missing:
-        directions[rows < 0] = quantize(encoder.encode(missing))
+        directions[rows < 0] = quantize_vectors(encoder.encode(missing))
     return directions
 
 

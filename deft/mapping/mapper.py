@@ -18,7 +18,7 @@ from deft.errors import InputError
 from deft.index.dense import TOLERANCE, DenseIndex
 from deft.index.lexical import LexicalIndex
 from deft.index.manifest import ENCODER, OWN_MODEL, Manifest
-from deft.mapping.curated import Curated, Decision
+from deft.mapping.decisions import Curated, Decision
 from deft.mapping.filters import ConceptFilter, atoms_of_group, strings_of
 from deft.mapping.fusion import SHIPPED, MappingModel
 from deft.mapping.pool import VARIANT_TRUST, Evidence, Pool, PoolMaker
@@ -118,7 +118,7 @@ class TermMapper:
         *,
         encoder: str | Path | None = None,
         threads: int | None = None,
-        curated: str | Path | None = None,
+        curated: Curated | None = None,
         model: MappingModel | None = None,
     ) -> TermMapper:
         """Open an index.
@@ -132,15 +132,14 @@ class TermMapper:
         threads
             Threads of the encoder, by default one a processor.
         curated
-            Curated mappings (`deft review apply`): accepted ones come first, rejected ones never.
+            Curated mappings (`deft.read_curated`): accepted ones come first, rejected ones never.
         model
             Mapping model, if not that of the index or the one that comes with deft.
 
         Raises
         ------
         InputError
-            The index is missing, incomplete, of another version or of another encoder, or the file of
-            curated mappings is missing or malformed.
+            The index is missing, incomplete, of another version or of another encoder.
         """
         folder = Path(path)
         manifest = Manifest.read(folder)
@@ -155,7 +154,7 @@ class TermMapper:
             LexicalIndex.open(folder),
             opened,
             model=model or MappingModel.read(own if own.exists() else SHIPPED),
-            curated=None if curated is None else Curated.read(Path(curated)),
+            curated=curated,
         )
 
     def map(

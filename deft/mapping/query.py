@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from deft.corpora.tables import read_rows
+from deft.corpora.delimited import read_rows
 from deft.text import clean, fold
 
 ABBREVIATIONS = Path(__file__).with_name("abbreviations.tsv")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deft.corpora.tables import read_rows, read_table
+from deft.corpora.delimited import read_rows, read_table
 from deft.errors import InputError
 from deft.terminology.semantic_groups import GROUPS
 from deft.text import clean

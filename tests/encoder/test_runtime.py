@@ -99,7 +99,7 @@ def test_a_long_text_is_truncated_with_one_warning(fp32_bundle, caplog):
 
 def test_opening_does_not_warn_of_long_probes(bert_folder, tmp_path, caplog):
     from deft.config import ExportParams
-    from deft.encoder.export import export
+    from deft.training.export import export
 
     export(bert_folder, tmp_path / "short", ExportParams(max_length=8))
     Encoder.open(tmp_path / "short")
@@ -117,7 +117,7 @@ def test_progress_goes_to_standard_error_when_asked(fp32_bundle, capsys, phrases
 
 
 def test_graphs_with_one_scale_a_tensor_take_one_text_at_a_time(fp32_bundle, tmp_path, phrases):
-    from deft.encoder.quantize import quantize
+    from deft.compress.quantize import quantize
 
     assert not quantize(fp32_bundle, tmp_path / "int8", "onnxruntime", per_token=False).batch_invariant
     encoder = Encoder.open(tmp_path / "int8", threads=2)

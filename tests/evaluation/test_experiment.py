@@ -21,7 +21,7 @@ from deft.evaluation.experiment import (
     run_t2,
     score_predictions,
 )
-from deft.evaluation.tables import score_table
+from deft.evaluation.score_table import score_table
 from deft.evaluation.trial import MappingDetail
 from deft.terminology.lexicon import GoldMapping
 
@@ -246,8 +246,8 @@ class TestGate:
     def stage(self, monkeypatch, tmp_path, bundle, t1, t2, root):
         """The stage with a quantizer that writes whatever encoder it is told to."""
         pytest.importorskip("onnx")
+        from deft.compress import gate as precision
         from deft.config import Params
-        from deft.evaluation import precision
 
         seeds = {}
         monkeypatch.setattr(

@@ -192,9 +192,9 @@ place, *arguments = sys.argv[1:]
 if place == "tables":
     build.Concepts.save = die
 elif place == "embedding":
-    real = vectors.quantize
+    real = vectors.quantize_vectors
     vectors._STRINGS, calls = 4, []
-    vectors.quantize = lambda values: die() if len(calls) == 2 else calls.append(1) or real(values)
+    vectors.quantize_vectors = lambda values: die() if len(calls) == 2 else calls.append(1) or real(values)
 elif place == "training":
     dense.DenseIndex.build = die
 elif place == "lexical":

@@ -16,7 +16,7 @@ from deft.index.dense import (
     VECTORS,
     DenseIndex,
     open_vectors,
-    quantize,
+    quantize_vectors,
     rows_written,
     write_vectors,
 )
@@ -34,18 +34,18 @@ def draw(count, dimension=8, seed=0):
 
 
 def build(vectors, **options):
-    return DenseIndex.build(quantize(vectors), **options)
+    return DenseIndex.build(quantize_vectors(vectors), **options)
 
 
 def save(index, vectors, folder):
     """Write an index as a build does."""
-    directions = quantize(vectors)
+    directions = quantize_vectors(vectors)
     write_vectors(folder / VECTORS, [directions], 0, directions.shape)
     index.save_codes(folder)
 
 
 def brute_force(vectors, query, count):
-    directions = quantize(vectors).astype(np.float64)
+    directions = quantize_vectors(vectors).astype(np.float64)
     lengths = np.sqrt((directions * directions).sum(axis=1))
     cosines = np.round((directions * query.astype(np.float64)).sum(axis=1) / lengths, 6)
     order = np.lexsort((np.arange(len(vectors)), -cosines))[:count]
@@ -281,7 +281,7 @@ def test_values_of_another_type_are_refused(tmp_path):
 @given(arrays(np.float32, (5, 6), elements=st.floats(-1, 1, width=32)))
 def test_quantizing_hardly_turns_a_vector(values):
     vectors = unit(values + np.eye(5, 6, dtype=np.float32) * 3)
-    cosines = (unit(quantize(vectors)) * vectors).sum(axis=1)
+    cosines = (unit(quantize_vectors(vectors)) * vectors).sum(axis=1)
     assert (cosines > 0.9999).all()
 
 

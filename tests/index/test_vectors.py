@@ -11,7 +11,7 @@ from demo import Atom, FakeEncoder, make_concepts
 
 from deft.errors import InputError
 from deft.index import vectors as module
-from deft.index.dense import open_vectors, quantize
+from deft.index.dense import open_vectors, quantize_vectors
 from deft.index.vectors import OldIndex, StoredVectors, embed, encode_to_folder, read_texts
 
 AGAIN = "Run `deft encode` again"
@@ -41,7 +41,7 @@ def test_only_new_strings_are_embedded(tmp_path):
     embed(concepts, encoder, tmp_path, store)
     assert encoder.seen == ["c", "d"]
     vectors = open_vectors(tmp_path)
-    np.testing.assert_array_equal(vectors, quantize(FakeEncoder().encode(list("abcd"))))
+    np.testing.assert_array_equal(vectors, quantize_vectors(FakeEncoder().encode(list("abcd"))))
 
 
 def test_an_index_is_a_store_too(tmp_path):
@@ -71,7 +71,9 @@ def test_what_was_embedded_before_it_was_interrupted_stays(tmp_path, monkeypatch
     encoder = Counting()
     embed(concepts, encoder, tmp_path)
     assert encoder.seen == ["e", "f", "g"]
-    np.testing.assert_array_equal(open_vectors(tmp_path), quantize(FakeEncoder().encode(list("abcdefg"))))
+    np.testing.assert_array_equal(
+        open_vectors(tmp_path), quantize_vectors(FakeEncoder().encode(list("abcdefg")))
+    )
     encoder = Counting()
     embed(concepts, encoder, tmp_path)
     assert encoder.seen == []

@@ -5,7 +5,7 @@ import pytest
 from demo import ATOMS, TYPES, Atom, make_concepts, make_mapper, write_lines
 
 from deft.errors import InputError
-from deft.mapping.curated import Curated
+from deft.exchange.curated import read_curated
 from deft.mapping.explain import KINDS, explain
 from deft.mapping.pool import FEATURES
 
@@ -125,7 +125,7 @@ def test_what_a_person_chose_and_what_is_left_when_all_is_rejected(concepts, tmp
     path = tmp_path / "c.tsv"
     rows = ["rhume\tC0000005\taccept", *(f"cœur\tC{place:07d}\treject" for place in range(1, 9))]
     write_lines(path, ["query\tcui\tdecision", *rows])
-    mapper = make_mapper(concepts, curated=Curated.read(path))
+    mapper = make_mapper(concepts, curated=read_curated(path))
     explanation = explain(mapper, "rhume", 2)
     assert explanation.reasons[0].candidate.match == "curated"
     assert "curated" in list(explanation.lines())[2]

@@ -26,12 +26,12 @@ from hypothesis import strategies as st
 
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
+from deft.exchange.curated import read_curated
 from deft.index.build import build_index
-from deft.index.dense import quantize
+from deft.index.dense import quantize_vectors
 from deft.index.manifest import NAME, OWN_MODEL
 from deft.mapping import fusion
 from deft.mapping import mapper as module
-from deft.mapping.curated import Curated
 from deft.mapping.filters import ConceptFilter
 from deft.mapping.fusion import SHIPPED, MappingModel
 from deft.mapping.mapper import TermMapper
@@ -75,7 +75,7 @@ def unit(vector):
 
 def cosines_to(vectors, query):
     """Cosines of a query to vectors as an index keeps them."""
-    kept = quantize(vectors).astype(np.float64)
+    kept = quantize_vectors(vectors).astype(np.float64)
     lengths = np.sqrt((kept * kept).sum(axis=1))
     return np.round((kept * query.astype(np.float64)).sum(axis=1) / lengths, 6)
 
@@ -506,7 +506,7 @@ class TestCurated:
         path = curated(
             tmp_path / "c.tsv", ("RHUMES, SAI", "C0000005", "accept"), ("Rhume", "C0000005", "accept")
         )
-        mapper, plain = TermMapper.open(built, curated=path), TermMapper.open(built)
+        mapper, plain = TermMapper.open(built, curated=read_curated(path)), TermMapper.open(built)
         (mapping,) = mapper.map(["rhume."], k=3, channel=channel)
         (without,) = plain.map(["rhume."], k=2, channel=channel)
         best = mapping.best
@@ -520,7 +520,9 @@ class TestCurated:
 
     def test_several_may_be_accepted(self, built, tmp_path):
         rows = [("rhume", cui, "accept") for cui in ("C0000005", "C0000002", "C0000004")]
-        (mapping,) = TermMapper.open(built, curated=curated(tmp_path / "c.tsv", *rows)).map(["rhume"], k=4)
+        (mapping,) = TermMapper.open(built, curated=read_curated(curated(tmp_path / "c.tsv", *rows))).map(
+            ["rhume"], k=4
+        )
         assert set(cuis(mapping)[:3]) == {"C0000005", "C0000002", "C0000004"}
         assert cuis(mapping)[3] == "C0000001"
         matches = [candidate.match for candidate in mapping.candidates]
@@ -529,7 +531,7 @@ class TestCurated:
     @pytest.mark.parametrize("channel", ["fused", "dense", "lexical"])
     def test_what_is_rejected_never_comes_back(self, built, tmp_path, channel):
         path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "reject"))
-        mapper = TermMapper.open(built, curated=path)
+        mapper = TermMapper.open(built, curated=read_curated(path))
         for k in (1, 2, 9):
             (mapping,) = mapper.map(["Rhume"], k=k, channel=channel)
             (without,) = TermMapper.open(built).map(["Rhume"], k=k + 1, channel=channel)
@@ -545,7 +547,7 @@ class TestCurated:
             mapper = make_mapper(
                 make_concepts([*atoms, Atom("C0000002", "far")]),
                 TableEncoder(vectors),
-                curated=Curated.read(path),
+                curated=read_curated(path),
             )
             assert cuis(mapper.map(["query"], 1, channel=channel)[0]) == ["C0000002"]
 
@@ -553,7 +555,7 @@ class TestCurated:
         path = curated(
             tmp_path / "c.tsv", ("rhume", "C0000091", "accept"), ("céphalée", "C0000091", "reject")
         )
-        mapper = TermMapper.open(historic, curated=path)
+        mapper = TermMapper.open(historic, curated=read_curated(path))
         first, second = mapper.map(["rhume", "céphalée"], k=9)
         assert (first.best.cui, first.best.match) == ("C0000004", "curated")
         assert "C0000004" not in cuis(second)
@@ -570,7 +572,7 @@ class TestCurated:
     )
     def test_decisions_that_meet_in_one_concept(self, historic, tmp_path, caplog, rows, accepted):
         path = curated(tmp_path / "c.tsv", *(("rhume", *row) for row in rows))
-        mapper = TermMapper.open(historic, curated=path)
+        mapper = TermMapper.open(historic, curated=read_curated(path))
         (message,) = caplog.messages
         assert all(part in message for part in (str(path), "'rhume'", rows[0][0], rows[1][0]))
         assert message.endswith(
@@ -590,7 +592,7 @@ class TestCurated:
             ("rhume", "C0000005", "accept"),
             ("rhume", "C0000093", "reject"),  # its history goes round in circles
         )
-        mapper = TermMapper.open(historic, curated=path)
+        mapper = TermMapper.open(historic, curated=read_curated(path))
         assert caplog.messages == [
             f"{path}:{line}: {cui}, for 'rhume', is not in the index; the line has no effect."
             for line, cui in ((2, "C0000099"), (4, "C0000093"))
@@ -600,13 +602,13 @@ class TestCurated:
 
     def test_filters_hold_for_accepted_concepts_too(self, built, tmp_path):
         path = curated(tmp_path / "c.tsv", ("rhume", "C0000005", "accept"))
-        mapper, plain = TermMapper.open(built, curated=path), TermMapper.open(built)
+        mapper, plain = TermMapper.open(built, curated=read_curated(path)), TermMapper.open(built)
         for options in ({"groups": ["DISO"]}, {"keep": ConceptFilter(exclude=frozenset({"C0000005"}))}):
             assert mapper.map(["rhume"], **options) == plain.map(["rhume"], **options)
 
     def test_pools_know_nothing_of_them(self, built, tmp_path):
         path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "reject"))
-        (pool,) = TermMapper.open(built, curated=path).pools(["rhume"])
+        (pool,) = TermMapper.open(built, curated=read_curated(path)).pools(["rhume"])
         (plain,) = TermMapper.open(built).pools(["rhume"])
         np.testing.assert_array_equal(pool.concept, plain.concept)
         np.testing.assert_array_equal(pool.features, plain.features)
@@ -614,7 +616,7 @@ class TestCurated:
     def test_a_file_that_is_malformed(self, built, tmp_path):
         path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "perhaps"))
         with pytest.raises(InputError, match=r"c\.tsv:2: field decision: 'perhaps' is no decision"):
-            TermMapper.open(built, curated=path)
+            TermMapper.open(built, curated=read_curated(path))
 
 
 @pytest.mark.parametrize(

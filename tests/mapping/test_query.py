@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deft.corpora.tables import read_table
+from deft.corpora.delimited import read_table
 from deft.mapping.query import ABBREVIATIONS, RULES, Variant, understand
 from deft.text import clean, fold
 

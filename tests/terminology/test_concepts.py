@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from deft.errors import InputError
 from deft.terminology.concepts import FILES, Concepts
 from deft.terminology.rrf import AtomFilter
-from deft.terminology.tables import read_concepts
+from deft.terminology.table_maker import read_concepts
 
 
 def carried(concepts):

@@ -1,0 +1,1 @@
+"""Speed, memory, scale and tuning of encoders and indexes. May import torch."""

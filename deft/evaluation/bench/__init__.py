@@ -1,1 +1,0 @@
-"""Benchmarks: encoders against the published loop, and what an index costs as it grows."""

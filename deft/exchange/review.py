@@ -1,0 +1,366 @@
+"""Review: proposals go out as a sheet, decisions come back into a curated file that the mapper uses first."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, TypeAlias
+from xml.etree.ElementTree import ParseError
+from zipfile import BadZipFile
+
+from deft.errors import InputError
+from deft.exchange.curated import (
+    ACCEPT,
+    REJECT,
+    curated_path,
+    read_curated,
+    verdict,
+    write_curated,
+)
+from deft.files import atomic_write, cannot_read
+from deft.mapping.decisions import Decision, key_of
+from deft.text import clean, fold
+
+if TYPE_CHECKING:
+    from openpyxl import Workbook
+
+    from deft.mapping.results import Mapping
+
+# Columns of the sheet and their widths in a workbook, in characters.
+SHEET_COLUMNS = {
+    "id": 15,
+    "query": 36,
+    "rank": 6,
+    "cui": 11,
+    "name": 40,
+    "matched": 40,
+    "how": 11,
+    "confidence": 11,
+    "semantic_types": 15,
+    "definition": 60,
+    "decision": 11,
+    "comment": 40,
+}
+
+_NEEDED = ("id", "query", "cui", "decision")
+_TITLE = "review"
+_FORMULA = re.compile(r"'*[=+\-@]")
+_GUARDED = re.compile(r"'+[=+\-@]")
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+
+_Cell: TypeAlias = str | int | float
+_Rows: TypeAlias = list[tuple[int, list[str]]]
+_Pair: TypeAlias = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A row of a sheet that was left out, and why."""
+
+    line: int
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewResult:
+    """What a sheet held: pairs accepted and rejected, rows without decision, rows that were left out."""
+
+    accepted: int
+    rejected: int
+    undecided: int
+    problems: tuple[Problem, ...]
+
+
+def write_review(mappings: Iterable[Mapping], path: str | Path) -> None:
+    """Write a review sheet: a row a proposal, with empty columns `decision` and `comment` to fill in.
+
+    A query without proposals has a row too, so that it is seen. A query that comes again, in the same or
+    another spelling, is not proposed twice for the same concept.
+
+    Parameters
+    ----------
+    mappings
+        What is proposed.
+    path
+        A workbook (.xlsx, the safer: no cell is changed on the way) or a table (.csv, UTF-8 with byte order
+        mark and semicolons, as a French Excel opens it).
+
+    Raises
+    ------
+    InputError
+        The suffix is another one, the file cannot be written, or openpyxl is not installed.
+    """
+    path = Path(path)
+    proposals = _proposals(mappings)
+    if _suffix(path) == ".csv":
+        with atomic_write(path) as stream:
+            _write_csv(proposals, stream)
+        return
+    _need_openpyxl()
+    book = _workbook(proposals)
+    with atomic_write(path, binary=True) as stream:
+        book.save(stream)
+
+
+def apply_review(sheet: str | Path, curated: str | Path) -> ReviewResult:
+    """Merge the decisions of a review sheet into a curated file.
+
+    A later decision replaces an earlier one about the same query and concept. Several concepts may be
+    accepted for a query. Rows that cannot be used are reported and left out, the others are merged.
+
+    Parameters
+    ----------
+    sheet
+        What `write_review` wrote and a person filled in: .xlsx, or .csv in UTF-8, UTF-16 or Windows-1252
+        with semicolons, commas or tabs. `decision` is "accept" or "reject", or a word such as "oui" or "non".
+    curated
+        The curated file (.tsv), made if it is missing; sorted by normalised query and CUI.
+
+    Raises
+    ------
+    InputError
+        The sheet or the curated file cannot be read as a whole, or not be written. Nothing is changed then.
+    """
+    target = curated_path(curated)
+    known = {decision.pair: decision for decision in read_curated(target)} if target.exists() else {}
+    found, undecided, problems = _judge_all(_records(Path(sheet)))
+    decided: dict[_Pair, Decision] = {}
+    for pair, decisions in found.items():
+        if len({decision.accepted for decision in decisions}) > 1:
+            problems += _contradiction(decisions)
+        else:
+            decided[pair] = _merged([*([known[pair]] if pair in known else []), *decisions])
+    write_curated((known | decided).values(), target)
+    accepted = sum(decision.accepted for decision in decided.values())
+    in_order = tuple(sorted(problems, key=lambda problem: problem.line))
+    return ReviewResult(accepted, len(decided) - accepted, undecided, in_order)
+
+
+def _id(query: str, cui: str) -> str:
+    # it begins with a letter, so that no spreadsheet takes it for a number
+    return "p" + hashlib.sha256(f"{key_of(query)}\t{cui}".encode()).hexdigest()[:12]
+
+
+def _proposals(mappings: Iterable[Mapping]) -> Iterator[tuple[_Cell, ...]]:
+    """Return the rows of the sheet, without the columns that a person fills in."""
+    seen: set[str] = set()
+    for mapping in mappings:
+        query = clean(mapping.query)
+        rows: list[tuple[_Cell, ...]] = [
+            (
+                _id(query, candidate.cui),
+                query,
+                candidate.rank,
+                candidate.cui,
+                clean(candidate.name),
+                clean(candidate.matched),
+                candidate.match,
+                round(float(candidate.confidence), 3),
+                ";".join(candidate.semantic_types),
+                clean(candidate.definition),
+            )
+            for candidate in mapping.candidates
+        ]
+        for row in rows or [(_id(query, ""), query, *[""] * 8)]:
+            if row[0] not in seen:
+                seen.add(str(row[0]))
+                yield row
+
+
+def _write_csv(proposals: Iterable[tuple[_Cell, ...]], stream: IO[str]) -> None:
+    stream.write("\ufeff")
+    writer = csv.writer(stream, delimiter=";")
+    writer.writerow(SHEET_COLUMNS)
+    for row in proposals:
+        writer.writerow([*map(_guard, row), "", ""])
+
+
+def _guard(value: _Cell) -> _Cell:
+    """Put an apostrophe before what a spreadsheet would compute."""
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
+
+
+def _unguard(cell: str) -> str:
+    return cell[1:] if _GUARDED.match(cell) else cell
+
+
+def _workbook(proposals: Iterable[tuple[_Cell, ...]]) -> Workbook:
+    from openpyxl import Workbook
+    from openpyxl.cell import WriteOnlyCell
+    from openpyxl.utils import get_column_letter
+    from openpyxl.worksheet.datavalidation import DataValidation
+
+    def as_text(value: _Cell) -> object:
+        if not isinstance(value, str):
+            return value
+        cell = WriteOnlyCell(sheet, value)
+        cell.data_type = "s"  # text even if it begins like a formula ...
+        cell.number_format = "@"  # ... and after somebody edits it
+        return cell
+
+    book = Workbook(write_only=True)  # the other mode keeps every cell in memory
+    sheet = book.create_sheet(_TITLE)
+    sheet.freeze_panes = "A2"
+    letters = {column: get_column_letter(place) for place, column in enumerate(SHEET_COLUMNS, start=1)}
+    for column, width in SHEET_COLUMNS.items():
+        sheet.column_dimensions[letters[column]].width = width
+    sheet.append([*SHEET_COLUMNS])
+    rows = list(proposals)
+    for row in rows:
+        sheet.append([as_text(value) for value in row])
+    last = 1 + len(rows)
+    sheet.auto_filter.ref = f"A1:{letters['comment']}{last}"
+    choice = DataValidation(
+        type="list", formula1=f'"{ACCEPT},{REJECT}"', allow_blank=True, showErrorMessage=True
+    )
+    choice.error = f"{ACCEPT} / {REJECT}"
+    choice.add(f"{letters['decision']}2:{letters['decision']}{max(last, 2)}")
+    sheet.data_validations.append(choice)
+    return book
+
+
+def _need_openpyxl() -> None:
+    if find_spec("openpyxl") is None:
+        raise InputError(
+            "workbooks need openpyxl, which is not installed.",
+            remedy="Install it with: pip install 'deft[xlsx]', or use a .csv.",
+        )
+
+
+def _suffix(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix not in {".xlsx", ".csv"}:
+        raise InputError("is no review sheet.", path=path, remedy="Name a file that ends in .xlsx or .csv.")
+    return suffix
+
+
+def _records(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return the rows of a sheet that are not blank, by column, each with its line."""
+    rows = _csv_rows(path) if _suffix(path) == ".csv" else _xlsx_rows(path)
+    rows = [(line, [clean(cell) for cell in cells]) for line, cells in rows if any(map(clean, cells))]
+    if not rows:
+        raise InputError("is empty.", path=path, remedy="A sheet that `deft review` wrote was expected.")
+    (line, header), *body = rows
+    names = [fold(cell) for cell in header]
+    wrong = [column for column in _NEEDED if names.count(column) != 1]
+    if wrong:
+        raise InputError(
+            f"needs one column {' and one '.join(map(repr, wrong))}.",
+            path=path,
+            line=line,
+            remedy=f"The header has: {', '.join(map(repr, header))}.",
+        )
+    # spreadsheets leave out the empty cells at the end of a row
+    records = [(line, dict(zip(names, [*cells, *[""] * len(names)], strict=False))) for line, cells in body]
+    return [(line, {"name": "", "comment": "", **record}) for line, record in records]
+
+
+def _csv_rows(path: Path) -> _Rows:
+    text = _decoded(path)
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(";,\t", key=lambda char: len(SHEET_COLUMNS.keys() & set(header.casefold().split(char))))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    rows: _Rows = []
+    start = 1
+    try:
+        for cells in reader:
+            rows.append((start, [_unguard(cell) for cell in cells]))
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise InputError(f"is not a readable table ({error}).", path=path, line=start) from error
+    return rows
+
+
+def _decoded(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    encodings = ["utf-16"] if data.startswith(_UTF16) else ["utf-8-sig", "cp1252"]
+    for encoding in encodings:
+        try:
+            return data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise InputError(
+        "is neither UTF-8 nor Windows-1252.", path=path, remedy="Save it as CSV UTF-8 or as a workbook."
+    )
+
+
+def _xlsx_rows(path: Path) -> _Rows:
+    _need_openpyxl()
+    from openpyxl import load_workbook
+
+    try:
+        with path.open("rb") as stream:
+            book = load_workbook(stream, read_only=True, data_only=True)
+            sheet = next((sheet for sheet in book.worksheets if sheet.title == _TITLE), book.worksheets[0])
+            sheet.reset_dimensions()  # some programs write a wrong size
+            return [
+                (line, ["" if value is None else str(value) for value in values])
+                for line, values in enumerate(sheet.iter_rows(values_only=True), start=1)
+            ]
+    except OSError as error:
+        raise cannot_read(path, error) from error
+    except (BadZipFile, EOFError, LookupError, ParseError, TypeError, ValueError, zlib.error) as error:
+        raise InputError(
+            "is no readable workbook.", path=path, remedy="Save it again as .xlsx, without a password."
+        ) from error
+
+
+def _judge_all(
+    records: Iterable[tuple[int, dict[str, str]]],
+) -> tuple[dict[_Pair, list[Decision]], int, list[Problem]]:
+    """Return the decisions by pair, the number of rows without decision, and the rows of no use."""
+    found: dict[_Pair, list[Decision]] = defaultdict(list)
+    problems: list[Problem] = []
+    undecided = 0
+    for line, row in records:
+        if not row["decision"]:
+            undecided += 1
+        elif problem := _problem(row):
+            problems.append(Problem(line, problem))
+        else:
+            accepted = bool(verdict(row["decision"]))
+            decision = Decision(row["query"], row["cui"], accepted, row["name"], row["comment"], line)
+            found[decision.pair].append(decision)
+    return found, undecided, problems
+
+
+def _problem(row: dict[str, str]) -> str:
+    """Say why the decision of a row cannot be used; "" if it can."""
+    if verdict(row["decision"]) is None:
+        return f"{row['decision']!r} is no decision: write {ACCEPT} or {REJECT}, or oui or non."
+    if row["id"] != _id(row["query"], row["cui"]):
+        return (
+            f"id {row['id']!r} does not belong to {row['query']!r} and {row['cui']!r}: was the row edited, "
+            "or did the file lose letters when it was saved? Restore the row; a pair of your own goes into "
+            "the curated file."
+        )
+    return "" if row["cui"] else "there is no concept to accept or reject here: nothing was proposed."
+
+
+def _contradiction(decisions: list[Decision]) -> list[Problem]:
+    said = ", ".join(
+        f"line {decision.line} {'accepts' if decision.accepted else 'rejects'}" for decision in decisions
+    )
+    about = f"{decisions[0].query!r} and {decisions[0].cui}"
+    return [Problem(decision.line, f"contradictory about {about}: {said}.") for decision in decisions]
+
+
+def _merged(decisions: list[Decision]) -> Decision:
+    """Return the last decision, with the last comment that was given for it, and the last name."""
+    last = decisions[-1]
+    names = [decision.name for decision in decisions if decision.name]
+    comments = [
+        decision.comment for decision in decisions if decision.comment and decision.accepted == last.accepted
+    ]
+    return replace(last, name="".join(names[-1:]), comment="".join(comments[-1:]))

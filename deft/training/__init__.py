@@ -1,0 +1,1 @@
+"""What the pipeline trains: pairs, fine-tuning and the export to ONNX. May import torch."""

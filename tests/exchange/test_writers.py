@@ -1,0 +1,152 @@
+"""Mappings as table, TSV and JSON Lines."""
+
+import csv
+import json
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deft.errors import InputError
+from deft.exchange.writers import to_json, write_mappings
+from deft.mapping.results import Candidate, Mapping
+
+FIRST = Candidate(
+    rank=1,
+    cui="C0000003",
+    name="infarctus",
+    matched="crise cardiaque",
+    language="FRE",
+    source="DEMO",
+    term_type="SY",
+    semantic_types=("T047", "T033"),
+    definition="Une\tnécrose.\nAiguë.",
+    match="semantic",
+    cosine=0.75,
+    lexical=0.5,
+    score=2.0,
+    confidence=0.875,
+)
+SECOND = replace(
+    FIRST,
+    rank=2,
+    cui="C0000004",
+    name="cœur",
+    matched="cœur",
+    semantic_types=(),
+    definition="",
+    match="lexical",
+    score=-0.5,
+    confidence=0.25,
+)
+MAPPINGS = [
+    Mapping("crise\tdu cœur", (FIRST, SECOND), ambiguous=True, no_match=0.0625),
+    Mapping("rien", (), note="below\nthe threshold", no_match=0.875),
+]
+
+
+def test_jsonl_is_of_the_promised_shape(tmp_path):
+    write_mappings(MAPPINGS, "jsonl", tmp_path / "m.jsonl")
+    first, second = (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines()
+    record = json.loads(first)
+    assert record["candidates"].pop()["cui"] == "C0000004"
+    assert record == {
+        "query": "crise\tdu cœur",
+        "ambiguous": True,
+        "no_match": 0.0625,
+        "note": "",
+        "candidates": [
+            {
+                "rank": 1,
+                "cui": "C0000003",
+                "name": "infarctus",
+                "matched": "crise cardiaque",
+                "language": "FRE",
+                "source": "DEMO",
+                "term_type": "SY",
+                "semantic_types": ["T047", "T033"],
+                "match": "semantic",
+                "cosine": 0.75,
+                "lexical": 0.5,
+                "score": 2.0,
+                "confidence": 0.875,
+            },
+        ],
+    }
+    assert json.loads(second) == {
+        "query": "rien",
+        "ambiguous": False,
+        "no_match": 0.875,
+        "note": "below\nthe threshold",
+        "candidates": [],
+    }
+    assert "cœur" in first  # letters, not escapes
+
+
+@given(st.text())
+def test_json_is_one_line_whatever_the_query(query):
+    line = to_json(Mapping(query, ()))
+    assert len(line.splitlines()) == 1
+    assert json.loads(line)["query"] == query
+
+
+def test_tsv(tmp_path):
+    write_mappings(MAPPINGS, "tsv", tmp_path / "m.tsv")
+    with (tmp_path / "m.tsv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
+    assert [row["query"] for row in rows] == ["crise du cœur", "crise du cœur", "rien"]
+    assert rows[0] == {
+        "query": "crise du cœur",
+        "rank": "1",
+        "cui": "C0000003",
+        "name": "infarctus",
+        "matched": "crise cardiaque",
+        "language": "FRE",
+        "source": "DEMO",
+        "term_type": "SY",
+        "semantic_types": "T047;T033",
+        "definition": "Une nécrose. Aiguë.",
+        "match": "semantic",
+        "cosine": "0.750000",
+        "lexical": "0.500000",
+        "score": "2.000000",
+        "confidence": "0.875000",
+        "ambiguous": "yes",
+        "no_match": "0.062500",
+        "note": "",
+    }
+    assert rows[2]["rank"] == rows[2]["cui"] == rows[2]["ambiguous"] == ""
+    assert [row["no_match"] for row in rows] == ["0.062500", "0.062500", "0.875000"]  # without candidates too
+    assert rows[2]["note"] == "below the threshold"
+
+
+def test_table_on_standard_output(capsys):
+    long = replace(FIRST, name="a" * 90, matched="b", confidence=1)
+    write_mappings([*MAPPINGS, Mapping("long", (long,))], "table")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["crise du cœur", "  another concept carries the same string"]
+    assert lines[2].split() == ["1", "C0000003", "0.875", "semantic", "infarctus", "←", "crise", "cardiaque"]
+    assert lines[3] == "   2  C0000004  0.250  lexical     cœur"
+    assert lines[4:7] == ["rien", "  below the threshold", "  no match"]
+    assert "a" * 43 + "…  ← b" in lines[8]
+
+
+def test_an_output_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        write_mappings(MAPPINGS, "tsv", tmp_path / "file" / "m.tsv")
+
+
+def test_a_failure_halfway_leaves_the_old_file(tmp_path):
+    path = tmp_path / "m.tsv"
+    path.write_text("old")
+
+    def failing():
+        yield MAPPINGS[0]
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_mappings(failing(), "tsv", path)
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["m.tsv"]
