@@ -608,6 +608,7 @@ class TestScores:
             "recall_at_64",
             "mrr",
             "n",
+            "clusters",
             "in_index",
         }
         assert list(pd.read_csv(tmp_path / "c.csv").columns) == ["k", "system", "recall"]

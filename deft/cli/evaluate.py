@@ -63,6 +63,13 @@ def evaluate_mapping(
     seen_column: Annotated[
         str | None, typer.Option(help="Column of --seen; by default as --query-column.")
     ] = None,
+    cluster_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column of --gold whose values intervals resample, such as the document; by default they "
+            "resample the distinct queries."
+        ),
+    ] = None,
     no_match: Annotated[
         bool,
         typer.Option("--no-match", help="Measure how well queries whose concept is missing are recognised."),
@@ -91,6 +98,7 @@ def evaluate_mapping(
         channel=channel.value,
         group_column=group_column,
         by=tuple(by or ()),
+        cluster_column=cluster_column,
         seen=None if seen is None else read_terms(seen, seen_column or query_column),
         compare=tuple(cast("Any", compare.split(","))) if compare else (),
         against=against,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deft.errors import InputError
-from deft.evaluation.linking import answerable
+from deft.evaluation.linking import answerable, clusters_of
 from deft.evaluation.metrics import (
     Array,
     Interval,
@@ -83,7 +83,13 @@ class Calibration:
 
     @classmethod
     def of(
-        cls, confidence: ArrayLike, correct: ArrayLike, *, resamples: int = 1000, seed: int = 13
+        cls,
+        confidence: ArrayLike,
+        correct: ArrayLike,
+        *,
+        clusters: ArrayLike | None = None,
+        resamples: int = 1000,
+        seed: int = 13,
     ) -> Calibration:
         """Compare confidences with outcomes.
 
@@ -93,6 +99,8 @@ class Calibration:
             Probability of each answer to be right, shape (n,).
         correct
             Whether it is, shape (n,).
+        clusters
+            A label an answer: answers of one label are resampled together.
         resamples
             Bootstrap resamples behind each interval.
         seed
@@ -104,7 +112,7 @@ class Calibration:
             There is no answer, the shapes differ, or a confidence is no number from 0 to 1.
         """
         given, right = np.asarray(confidence, dtype=np.float64), np.asarray(correct, dtype=np.float64)
-        interval = partial(bootstrap, resamples=resamples, seed=seed)
+        interval = partial(bootstrap, clusters=clusters, resamples=resamples, seed=seed)
         error = partial(expected_calibration_error, bins=BINS)
         return cls(
             n=len(given),
@@ -155,8 +163,18 @@ class NilScore:
     auroc: Interval
 
     @classmethod
-    def of(cls, confidence: ArrayLike, nil: ArrayLike, *, resamples: int = 1000, seed: int = 13) -> NilScore:
+    def of(
+        cls,
+        confidence: ArrayLike,
+        nil: ArrayLike,
+        *,
+        clusters: ArrayLike | None = None,
+        resamples: int = 1000,
+        seed: int = 13,
+    ) -> NilScore:
         """Score the confidence that there is a match as a test of `nil`, whether there is none in the index.
+
+        Queries of one cluster are resampled together.
 
         Raises
         ------
@@ -166,7 +184,7 @@ class NilScore:
         absent = np.asarray(nil, dtype=bool)
         _check_both(absent)
         doubt = 1 - np.asarray(confidence, dtype=np.float64)
-        area = bootstrap(auroc, doubt, absent, resamples=resamples, seed=seed)
+        area = bootstrap(auroc, doubt, absent, clusters=clusters, resamples=resamples, seed=seed)
         return cls(len(absent), int(absent.sum()), area)
 
     def to_dict(self) -> dict[str, Any]:
@@ -180,6 +198,7 @@ def nil_experiment(
     *,
     channel: Channel = "fused",
     groups: Sequence[str] | None = None,
+    clusters: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 13,
     progress: bool = False,
@@ -198,6 +217,8 @@ def nil_experiment(
         Queries with their right concepts; those without one in the index take no part.
     channel, groups
         How the queries are mapped; a semantic group, or "", a query of `gold`.
+    clusters
+        What is independent, a label a query; the distinct queries by default.
     resamples
         Bootstrap resamples behind the interval.
     seed
@@ -224,7 +245,9 @@ def nil_experiment(
         progress=progress,
     )
     confidence = [1 - mapping.no_match for mapping in mappings]
-    return NilScore.of(confidence, nil, resamples=resamples, seed=seed)
+    labels = clusters_of(gold) if clusters is None else clusters
+    drawn = [labels[place] for place in kept]
+    return NilScore.of(confidence, nil, clusters=drawn, resamples=resamples, seed=seed)
 
 
 def _check_both(nil: Sequence[bool] | NDArray[np.bool_]) -> None:

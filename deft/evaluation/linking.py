@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from deft.errors import InputError
 from deft.evaluation.metrics import (
@@ -108,6 +108,7 @@ def evaluate_mapping(
     *,
     known: Collection[str] | None = None,
     depths: Sequence[int] = DEPTHS,
+    clusters: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 13,
 ) -> dict[str, Any]:
@@ -124,6 +125,8 @@ def evaluate_mapping(
         CUI among them stand under ``in_index``: the others cannot be found by any system.
     depths
         The k of recall@k.
+    clusters
+        What is independent, a label a query (`clusters_of`); the distinct queries by default.
     resamples
         Bootstrap resamples behind each interval.
     seed
@@ -132,8 +135,9 @@ def evaluate_mapping(
     Returns
     -------
     dict
-        ``recall_at_1`` ... and ``mrr``, each with ``value``, ``low`` and ``high``; ``n``; perhaps
-        ``in_index`` with the same, of which only ``n`` where no query is left.
+        ``recall_at_1`` ... and ``mrr``, each with ``value``, ``low`` and ``high``; ``n``, and ``clusters``,
+        the number of what the intervals resample; perhaps ``in_index`` with the same, of which only ``n``
+        where no query is left.
 
     Raises
     ------
@@ -141,13 +145,24 @@ def evaluate_mapping(
         There is no query, a query has no gold CUI, or the number of rankings differs.
     """
     ranks = first_ranks(gold, rankings)
+    labels = np.asarray(clusters_of(gold) if clusters is None else clusters)
     score = partial(_score, depths=depths, resamples=resamples, seed=seed)
     if not len(ranks):
         raise InputError("there is no query to score.")
-    scores = score(ranks)
+    scores = score(ranks, labels)
     if known is not None:
-        scores["in_index"] = score(ranks[answerable(gold, known)])
+        rows = answerable(gold, known)
+        scores["in_index"] = score(ranks[rows], labels[rows])
     return scores
+
+
+def clusters_of(gold: Sequence[GoldMapping], column: str | None = None) -> list[str]:
+    """Return the label of what each query belongs to that is independent of the rest.
+
+    Equal queries have equal answers, so that by default each distinct normalised query is one. A column of
+    the gold file, such as the document or the concept, can be named instead.
+    """
+    return [normalize(item.query) for item in gold] if column is None else column_of(gold, column)
 
 
 def column_of(gold: Sequence[GoldMapping], column: str) -> list[str]:
@@ -180,6 +195,7 @@ def evaluate_parts(
     labels: Sequence[str],
     *,
     known: Collection[str] | None = None,
+    clusters: Sequence[str] | None = None,
     resamples: int = 1000,
     seed: int = 13,
 ) -> dict[str, dict[str, Any]]:
@@ -216,6 +232,7 @@ def evaluate_parts(
             [rankings[row] for row in rows],
             known=known,
             depths=PART_DEPTHS,
+            clusters=None if clusters is None else [clusters[row] for row in rows],
             resamples=resamples,
             seed=seed,
         )
@@ -223,7 +240,11 @@ def evaluate_parts(
 
 
 def compare_systems(
-    ranks: Mapping[str, NDArray[np.intp]], *, resamples: int = 1000, seed: int = 13
+    ranks: Mapping[str, NDArray[np.intp]],
+    *,
+    clusters: ArrayLike | None = None,
+    resamples: int = 1000,
+    seed: int = 13,
 ) -> dict[str, Any]:
     """Compare systems on the same queries, every two of them.
 
@@ -231,6 +252,8 @@ def compare_systems(
     ----------
     ranks
         For each system, the rank of the first right CUI of each query, 0 where there is none.
+    clusters
+        What is independent, a label a query (`clusters_of`); each query by default.
     resamples
         Bootstrap resamples behind each interval; both systems see the same resampled queries.
     seed
@@ -241,8 +264,8 @@ def compare_systems(
     dict
         ``n``; ``systems``, the scores of each; ``pairs``, a list with, for each two systems, ``before``,
         ``after``, the interval of after less before for ``recall_at_1``, ``recall_at_8`` and ``mrr``, and
-        under ``mcnemar`` the exact test of recall@1: ``only_before``, ``only_after`` and ``p_value``. Without
-        queries, ``n`` alone.
+        under ``mcnemar`` the exact test of recall@1 over clusters: ``only_before``, ``only_after`` and
+        ``p_value``. Without queries, ``n`` alone.
 
     Raises
     ------
@@ -255,17 +278,17 @@ def compare_systems(
     if counts <= {0}:
         return {"n": 0}
     pairs = []
+    clusters = np.arange(max(counts)) if clusters is None else clusters
+    change = partial(difference, clusters=clusters, resamples=resamples, seed=seed)
     for before, after in combinations(ranks, 2):
         changes = {
-            name: difference(
-                statistic, (ranks[before],), (ranks[after],), resamples=resamples, seed=seed
-            ).to_dict()
+            name: change(statistic, (ranks[before],), (ranks[after],)).to_dict()
             for name, statistic in _statistics(PART_DEPTHS).items()
         }
-        test = mcnemar(ranks[before] == 1, ranks[after] == 1)._asdict()
+        test = mcnemar(ranks[before] == 1, ranks[after] == 1, clusters=clusters)._asdict()
         pairs.append({"before": before, "after": after, **changes, "mcnemar": test})
     score = partial(_score, depths=PART_DEPTHS, resamples=resamples, seed=seed)
-    systems = {name: score(found) for name, found in ranks.items()}
+    systems = {name: score(found, clusters) for name, found in ranks.items()}
     return {"n": counts.pop(), "systems": systems, "pairs": pairs}
 
 
@@ -342,12 +365,15 @@ def read_misses(path: Path) -> list[Miss]:
         raise InputError(f"is not a table of misses ({error}).", path=path, remedy=remedy) from error
 
 
-def _score(ranks: NDArray[np.intp], *, depths: Sequence[int], resamples: int, seed: int) -> dict[str, Any]:
+def _score(
+    ranks: NDArray[np.intp], clusters: ArrayLike, *, depths: Sequence[int], resamples: int, seed: int
+) -> dict[str, Any]:
     if not len(ranks):
         return {"n": 0}
-    interval = partial(bootstrap, resamples=resamples, seed=seed)
+    labels = np.asarray(clusters)
+    interval = partial(bootstrap, clusters=labels, resamples=resamples, seed=seed)
     scores = {name: interval(statistic, ranks).to_dict() for name, statistic in _statistics(depths).items()}
-    return {**scores, "n": len(ranks)}
+    return {**scores, "n": len(ranks), "clusters": len(np.unique(labels))}
 
 
 def _statistics(depths: Sequence[int]) -> dict[str, Statistic]:

@@ -36,7 +36,7 @@ class Interval:
 
 
 class McNemar(NamedTuple):
-    """How often each of two systems alone was right, and the probability of so uneven a split by chance."""
+    """How many items, or clusters, each of two systems did better on, and the chance of so uneven a split."""
 
     only_before: int
     only_after: int
@@ -199,19 +199,23 @@ def auroc(scores: ArrayLike, positives: ArrayLike) -> Array:
     return np.asarray(np.divide(above, pairs, out=np.full(np.shape(pairs), 0.5), where=pairs > 0))
 
 
-def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
+def mcnemar(before: ArrayLike, after: ArrayLike, *, clusters: ArrayLike | None = None) -> McNemar:
     """Compare two systems that were right or wrong on the same items, by McNemar's exact two-sided test.
 
     Of the items that one system alone got right, each is as likely to be the one's or the other's if the two
-    are equally good (McNemar 1947). Where they agree on every item, the p-value is 1.
+    are equally good (McNemar 1947). Where they agree on every item, the p-value is 1. With clusters of items,
+    what is counted is the clusters in which one system got more right than the other (a sign test).
 
     Raises
     ------
     InputError
         The columns differ in length, or there is no item.
     """
-    left, right = (column > 0 for column in _columns(before, after))
-    lost, gained = int(np.sum(left & ~right)), int(np.sum(right & ~left))
+    left, right = _columns(before, after)
+    gain = (right > 0).astype(np.int64) - (left > 0)
+    if clusters is not None:
+        gain = np.bincount(np.unique(clusters, return_inverse=True)[1], weights=gain)
+    lost, gained = int(np.sum(gain < 0)), int(np.sum(gain > 0))
     p_value = float(stats.binomtest(gained, lost + gained).pvalue) if lost + gained else 1.0
     return McNemar(lost, gained, p_value)
 
@@ -219,11 +223,15 @@ def mcnemar(before: ArrayLike, after: ArrayLike) -> McNemar:
 def bootstrap(
     statistic: Statistic,
     *columns: ArrayLike,
+    clusters: ArrayLike | None = None,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 13,
 ) -> Interval:
-    """Return a statistic of paired columns with its percentile bootstrap interval, resampling rows.
+    """Return a statistic of paired columns with its percentile bootstrap interval.
+
+    What is resampled is rows, or clusters of rows where these are what is independent of one another (Davison
+    and Hinkley 1997, "Bootstrap methods and their application", section 3.8).
 
     Parameters
     ----------
@@ -231,12 +239,14 @@ def bootstrap(
         Takes one array per column, of shape (..., n), and returns shape (...).
     columns
         Arrays of length n: row i of each belongs to item i.
+    clusters
+        A label a row: rows of one label are drawn together. By default each row is a cluster of its own.
     resamples
         Number of resamples.
     level
         Confidence level.
     seed
-        Seed of the resampling: the same rows are drawn for every statistic of n items.
+        Seed of the resampling: the same rows are drawn for every statistic of the same items.
 
     Raises
     ------
@@ -244,10 +254,16 @@ def bootstrap(
         There is no row, or the columns differ in length.
     """
     rows = [np.asarray(column) for column in columns]
+    if clusters is not None:
+        rows.append(np.asarray(clusters))
     if len({len(column) for column in rows}) != 1 or len(rows[0]) == 0:
         raise InputError(
             f"expected columns of one length, with rows; found {[len(column) for column in rows]}."
         )
+    if clusters is not None:
+        labels = rows.pop()
+        if len(np.unique(labels)) < len(labels):
+            return _cluster_bootstrap(statistic, rows, labels, resamples=resamples, level=level, seed=seed)
     value = float(statistic(*rows))
     count = len(rows[0])
     if count == 1:
@@ -275,6 +291,7 @@ def difference(
     before: Sequence[ArrayLike],
     after: Sequence[ArrayLike],
     *,
+    clusters: ArrayLike | None = None,
     resamples: int = 1000,
     level: float = 0.95,
     seed: int = 13,
@@ -291,7 +308,32 @@ def difference(
     def change(*columns: NDArray[Any]) -> Array:
         return statistic(*columns[width:]) - statistic(*columns[:width])
 
-    return bootstrap(change, *before, *after, resamples=resamples, level=level, seed=seed)
+    return bootstrap(change, *before, *after, clusters=clusters, resamples=resamples, level=level, seed=seed)
+
+
+def _cluster_bootstrap(
+    statistic: Statistic,
+    rows: Sequence[NDArray[Any]],
+    labels: NDArray[Any],
+    *,
+    resamples: int,
+    level: float,
+    seed: int,
+) -> Interval:
+    """Resample clusters: scipy's bootstrap draws rows alone, and resamples of clusters differ in length."""
+    value = float(statistic(*rows))
+    codes = np.unique(labels, return_inverse=True)[1]
+    rows_of = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
+    if len(rows_of) == 1:
+        return Interval(value, value, value)
+    generator = np.random.default_rng(seed)
+    values = np.empty(resamples)
+    for number in range(resamples):
+        drawn = generator.integers(len(rows_of), size=len(rows_of))
+        chosen = np.concatenate([rows_of[cluster] for cluster in drawn])
+        values[number] = statistic(*(column[chosen] for column in rows))
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
 
 
 def _columns(gold: ArrayLike, predicted: ArrayLike) -> tuple[Array, Array]:

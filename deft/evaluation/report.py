@@ -163,7 +163,9 @@ class _Parts:
     def of(cls, title: str, parts: Mapping[str, Mapping[str, Any]]) -> _Parts:
         """Take the scores of what is in the index, where they are apart."""
         chosen = {name: scores.get("in_index", scores) for name, scores in parts.items()}
-        metrics = dict.fromkeys(name for scores in chosen.values() for name in scores if name != "n")
+        metrics = dict.fromkeys(
+            name for scores in chosen.values() for name in scores if name not in {"n", "clusters"}
+        )
         rows = (
             _Part(name, scores["n"], tuple(scores[metric] for metric in metrics if scores["n"]))
             for name, scores in chosen.items()

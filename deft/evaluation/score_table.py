@@ -32,7 +32,14 @@ def score_table(scores: Mapping[str, Any]) -> str:
 def _part_block(title: str, values: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the scores of parts of the queries, of those in the index where that is known."""
     shown = {name or "(empty)": scores.get("in_index", scores) for name, scores in values.items()}
-    metrics = next(([name for name in each if name != "n"] for each in shown.values() if len(each) > 1), [])
+    metrics = next(
+        (
+            [name for name in each if name not in {"n", "clusters"}]
+            for each in shown.values()
+            if len(each) > 1
+        ),
+        [],
+    )
     header = f"{title[:24]:<24}{'n':>8}" + "".join(f"{metric:>26}" for metric in metrics)
     rows = [
         f"{name[:24]:<24}{scores['n']:>8}"
@@ -74,7 +81,7 @@ def _no_match_lines(no_match: Mapping[str, Any]) -> list[str]:
 
 def _block(systems: Mapping[str, Mapping[str, Any]], title: str) -> str:
     first = next(iter(systems.values()))
-    metrics = [name for name, value in first.items() if name not in {"n", "in_index"}]
+    metrics = [name for name, value in first.items() if name not in {"n", "clusters", "in_index"}]
     header = f"{'':<18}" + "".join(f"{name:>26}" for name in systems)
     rows = [
         f"{metric:<18}" + "".join(f"{_cell(values[metric]):>26}" for values in systems.values())

@@ -19,6 +19,7 @@ from deft.evaluation.linking import (
     DEPTHS,
     Miss,
     answerable,
+    clusters_of,
     column_of,
     compare_systems,
     evaluate_mapping,
@@ -50,6 +51,9 @@ class MappingDetail:
         out. An empty cell, or no column, filters nothing.
     by
         Columns of the gold file whose values are scored apart.
+    cluster_column
+        Column of the gold file that says what is independent, such as the document: intervals resample its
+        values. By default they resample the distinct queries.
     seen
         Mentions that training saw: queries among them and others are scored apart.
     compare
@@ -68,6 +72,7 @@ class MappingDetail:
     channel: Channel = "fused"
     group_column: str | None = None
     by: tuple[str, ...] = ()
+    cluster_column: str | None = None
     seen: Sequence[str] | None = None
     compare: tuple[Channel, ...] = ()
     against: Path | None = None
@@ -82,7 +87,7 @@ class MappingDetail:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the gold file must have."""
-        return self.by if self.group_column is None else (*self.by, self.group_column)
+        return (*self.by, *(name for name in (self.group_column, self.cluster_column) if name))
 
 
 class _Draw(TypedDict):
@@ -135,6 +140,11 @@ class MappingTrial:
         """Whether a right concept of each query is in the index."""
         return answerable(self.gold, self.mapper.concepts.cuis)
 
+    @cached_property
+    def clusters(self) -> NDArray[np.str_]:
+        """What each query belongs to that is independent of the rest."""
+        return np.array(clusters_of(self.gold, self.detail.cluster_column))
+
     @property
     def _draw(self) -> _Draw:
         return {"resamples": self.resamples, "seed": self.seed}
@@ -149,7 +159,8 @@ class MappingTrial:
 
     def scores(self, rankings: Sequence[Ranking]) -> dict[str, Any]:
         """Return the scores of all queries, and ``in_index`` of those with a right concept in the index."""
-        return evaluate_mapping(self.gold, rankings, known=self.mapper.concepts.cuis, **self._draw)
+        known, clusters = self.mapper.concepts.cuis, self.clusters.tolist()
+        return evaluate_mapping(self.gold, rankings, known=known, clusters=clusters, **self._draw)
 
     def curve(self, rankings: Sequence[Ranking]) -> list[float]:
         """Return recall@k, from 1 to the largest depth, of the queries with a right concept in the index."""
@@ -160,7 +171,9 @@ class MappingTrial:
         """Return how confidence compares with what was right, for all queries and those ``in_index``."""
         chosen = {"all": np.ones(len(self.gold), dtype=bool), "in_index": self.in_index}
         return {
-            name: Calibration.of(self._confidence[rows], self.ranks[rows] == 1, **self._draw).to_dict()
+            name: Calibration.of(
+                self._confidence[rows], self.ranks[rows] == 1, clusters=self.clusters[rows], **self._draw
+            ).to_dict()
             for name, rows in chosen.items()
             if rows.any()
         }
@@ -191,7 +204,7 @@ class MappingTrial:
         rankings[detail.channel] = self.rankings
         rows = answerable(self.gold, known)
         ranks = {name: first_ranks(self.gold, found)[rows] for name, found in rankings.items()}
-        return compare_systems(ranks, **self._draw)
+        return compare_systems(ranks, clusters=self.clusters[rows].tolist(), **self._draw)
 
     def no_match(self) -> dict[str, Any]:
         """Return how well a low confidence tells that the index has no right concept.
@@ -203,13 +216,15 @@ class MappingTrial:
         found = {}
         if self.in_index.any() and not self.in_index.all():
             any_match = [1 - mapping.no_match for mapping in self.mappings]
-            found["absent"] = NilScore.of(any_match, ~self.in_index, **self._draw).to_dict()
+            absent = NilScore.of(any_match, ~self.in_index, clusters=self.clusters, **self._draw)
+            found["absent"] = absent.to_dict()
         if self.detail.no_match:
             removed = nil_experiment(
                 self.mapper,
                 self.gold,
                 channel=self.detail.channel,
                 groups=self._groups,
+                clusters=self.clusters.tolist(),
                 progress=self.progress,
                 **self._draw,
             )
@@ -240,8 +255,8 @@ class MappingTrial:
         )
 
     def _parts(self, labels: Sequence[str]) -> dict[str, Any]:
-        known = self.mapper.concepts.cuis
-        return evaluate_parts(self.gold, self.rankings, labels, known=known, **self._draw)
+        known, clusters = self.mapper.concepts.cuis, self.clusters.tolist()
+        return evaluate_parts(self.gold, self.rankings, labels, known=known, clusters=clusters, **self._draw)
 
 
 def _rankings(mappings: Sequence[Mapping]) -> list[Ranking]:

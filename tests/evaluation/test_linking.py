@@ -1,6 +1,6 @@
 """Scores of rankings, and the misses."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from deft.errors import InputError
 from deft.evaluation.linking import (
     Miss,
     answerable,
+    clusters_of,
     column_of,
     compare_systems,
     evaluate_mapping,
@@ -185,7 +186,7 @@ GROUPED = [
 def test_parts_by_hand():
     scores = evaluate_parts(GROUPED, RANKINGS, column_of(GROUPED, "group"), known=NAMES, resamples=100)
     assert list(scores) == ["ANAT", "", "DISO"]  # the commonest first, then by name
-    assert set(scores["ANAT"]) == {"recall_at_1", "recall_at_8", "mrr", "n", "in_index"}
+    assert set(scores["ANAT"]) == {"recall_at_1", "recall_at_8", "mrr", "n", "clusters", "in_index"}
     assert scores["ANAT"]["n"] == 2
     assert scores["ANAT"]["recall_at_1"]["value"] == 0
     assert scores["ANAT"]["recall_at_8"]["value"] == 0.5
@@ -255,3 +256,16 @@ def test_compare_systems_takes_every_two_and_the_same_queries():
     assert compare_systems({"a": np.array([], int), "b": np.array([], int)}) == {"n": 0}
     with pytest.raises(InputError, match="different numbers"):
         compare_systems({"a": np.array([1]), "b": np.array([1, 2])})
+
+
+def test_equal_queries_are_resampled_together():
+    """The same mention, spelt alike up to case and accents, is one piece of evidence."""
+    gold = [GoldMapping(query, frozenset({"C1"})) for query in ("Fièvre", "fievre", "toux")]
+    assert clusters_of(gold) == ["fievre", "fievre", "toux"]
+    scores = evaluate_mapping(gold, [("C1",), ("C1",), ()])
+    assert (scores["n"], scores["clusters"]) == (3, 2)
+    assert evaluate_mapping(gold, [("C1",), ("C1",), ()], clusters=["a"] * 3)["clusters"] == 1
+    rows = [replace(item, row={"doc": name}) for item, name in zip(gold, "xyy", strict=True)]
+    assert clusters_of(rows, "doc") == ["x", "y", "y"]
+    with pytest.raises(InputError, match="no column 'doc'"):
+        clusters_of(gold, "doc")

@@ -1,6 +1,7 @@
 """Each metric against an example worked by hand, and what must hold for any input."""
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -277,3 +278,51 @@ def test_interval_is_plain_json():
 
 def recall_at_k_1(ranks):
     return recall_at_k(ranks, 1)
+
+
+recall_at_1 = partial(recall_at_k, k=1)
+
+
+class TestClusters:
+    def test_without_repeats_rows_are_drawn(self):
+        values = np.arange(40) % 3
+        plain = bootstrap(recall_at_1, values)
+        assert bootstrap(recall_at_1, values, clusters=np.arange(40)) == plain
+
+    def test_repeated_rows_prove_nothing_more(self):
+        """Ten copies of twenty outcomes have the interval of twenty outcomes, not that of two hundred."""
+        outcomes = np.arange(20) % 2
+        few = bootstrap(recall_at_1, outcomes, resamples=4000)
+        many = np.repeat(outcomes, 10)
+        copies = bootstrap(recall_at_1, many, clusters=np.repeat(np.arange(20), 10), resamples=4000)
+        rows = bootstrap(recall_at_1, many, resamples=4000)
+        assert copies.value == few.value
+        assert copies.high - copies.low == pytest.approx(few.high - few.low, abs=0.051)
+        assert rows.high - rows.low < 0.5 * (few.high - few.low)
+
+    def test_the_standard_error_is_that_of_the_clusters(self):
+        """For the mean over clusters of one size, it is that of the clusters' means (a closed form)."""
+        draw = np.random.default_rng(5)
+        effects = draw.normal(size=200)
+        values, labels = np.repeat(effects, 5), np.repeat(np.arange(200), 5)
+        found = bootstrap(lambda x: x.mean(axis=-1), values, clusters=labels, resamples=4000)
+        assert (found.high - found.low) / 3.92 == pytest.approx(effects.std() / 200**0.5, rel=0.06)
+
+    def test_the_order_of_rows_and_the_names_of_clusters_change_nothing(self):
+        values, labels = np.array([1, 0, 0, 2, 1, 0]), np.array(list("aabbbc"))
+        found = bootstrap(recall_at_1, values, clusters=labels)
+        assert found == bootstrap(recall_at_1, values[::-1], clusters=labels[::-1])
+        assert found == bootstrap(recall_at_1, values, clusters=np.char.add("x", labels))
+
+    def test_one_cluster_shows_no_spread(self):
+        assert bootstrap(recall_at_1, [1, 0], clusters=["a", "a"]) == Interval(0.5, 0.5, 0.5)
+
+    def test_as_many_labels_as_rows(self):
+        with pytest.raises(InputError, match="one length"):
+            bootstrap(recall_at_1, [1, 0], clusters=["a"])
+
+    def test_systems_are_compared_by_cluster(self):
+        before, after = [0, 0, 0, 1], [1, 1, 0, 0]
+        assert mcnemar(before, after)[:2] == (1, 2)
+        assert mcnemar(before, after, clusters=list("aabb"))[:2] == (1, 1)
+        assert mcnemar(before, after, clusters=list("abab"))[:2] == (0, 1)
