@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from deft.cli.common import EXPERIMENTS, Values, command_line, print_record, split_pair
+from deft.cli.common import EXPERIMENTS, Encoder, Values, command_line, print_record, split_pair
 
 SAMPLE = Path("data/sample")
 BENCH = EXPERIMENTS / "bench"
@@ -97,7 +97,7 @@ def bench_make_umls(
 
 def bench_index(
     *,
-    encoder: Annotated[Path, typer.Option(help="Encoder bundle.")] = Path("data/encoder"),
+    encoder: Encoder = Path("shipped"),
     size: Annotated[
         list[int] | None,
         typer.Option(min=1, help="Number of strings. Repeatable; default: 100 thousand, 1 and 4 million."),

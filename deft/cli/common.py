@@ -46,6 +46,7 @@ ParamsFile = Annotated[Path, typer.Option(help="Parameter file.")]
 Index = Annotated[Path, typer.Option(help="Folder of the index.")]
 Format = Annotated[TableFormat, typer.Option("--format", help="How the scores are printed.")]
 Output = Annotated[Path | None, typer.Option(help="Write the scores to this file too, as JSON.")]
+Encoder = Annotated[Path, typer.Option(help="Encoder bundle; by default the one that comes with deft.")]
 Model = Annotated[Path | None, typer.Option(help="Encoder bundle.")]
 DataKind = Annotated[
     Kind, typer.Option("--data-kind", help="What the scored file is: the leaderboard keeps the kinds apart.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from deft.cli.common import Values, print_record
+from deft.cli.common import Encoder, Values, print_record
 from deft.errors import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class IndexKind(StrEnum):
 
 def index_build(
     *,
-    encoder: Annotated[Path, typer.Option(help="Encoder bundle.")],
+    encoder: Encoder = Path("shipped"),
     umls: Annotated[
         Path | None,
         typer.Option(help="Folder with MRCONSO.RRF and MRSTY.RRF, in it or in its META; plain or .gz."),

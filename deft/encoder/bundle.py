@@ -20,6 +20,9 @@ TOKENIZER = "tokenizer.json"
 INFO = "encoder.json"
 FILES = (MODEL, TOKENIZER, INFO)
 SETTINGS = "runtime.json"  # how it is best run; may be missing
+CARD = "README.md"  # what it is, its origin and licence, for a reader; may be missing
+SHIPPED = "shipped"
+"""The name of the encoder that comes with deft."""
 
 REBUILD = "Export or quantize the encoder again, or copy the whole folder anew."
 
@@ -63,6 +66,24 @@ class EncoderInfo:
     def fingerprint(self) -> str:
         """Return one SHA-256 over graph and tokenizer: equal fingerprints give equal vectors."""
         return hashlib.sha256(f"{self.sha256} {self.tokenizer_sha256}".encode()).hexdigest()
+
+
+def find_encoder(name: str | Path = SHIPPED) -> Path:
+    """Return the folder of an encoder, given by its path or as `shipped`, the one that comes with deft.
+
+    Raises
+    ------
+    InputError
+        This installation has no encoder of its own.
+    """
+    if str(name) != SHIPPED or Path(name).is_dir():
+        return Path(name)
+    inside = Path(__file__).with_name(SHIPPED)
+    checkout = Path(__file__).parents[2] / "data" / "encoder"
+    for folder in (inside, checkout):
+        if (folder / INFO).is_file():
+            return folder
+    raise InputError("this installation of deft has no encoder.", remedy="Give one with --encoder FOLDER.")
 
 
 def read_info(folder: Path) -> EncoderInfo:

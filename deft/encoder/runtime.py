@@ -21,8 +21,10 @@ from deft.encoder.bundle import (
     PROBE_VALUES,
     PROBES,
     REBUILD,
+    SHIPPED,
     TOKENIZER,
     EncoderInfo,
+    find_encoder,
     read_info,
     write_info,
 )
@@ -72,14 +74,15 @@ class Encoder:
 
     @classmethod
     def open(
-        cls, path: Path | str, *, threads: int | None = None, settings: Settings | None = None
+        cls, path: Path | str = SHIPPED, *, threads: int | None = None, settings: Settings | None = None
     ) -> Encoder:
         """Open an encoder folder.
 
         Parameters
         ----------
         path
-            A folder with `model.onnx`, `tokenizer.json` and `encoder.json`.
+            A folder with `model.onnx`, `tokenizer.json` and `encoder.json`; the encoder that comes with deft
+            if none is given.
         threads
             Threads in use at once; all cores the process may use if None.
         settings
@@ -93,7 +96,7 @@ class Encoder:
         """
         if threads is not None and threads < 1:
             raise InputError(f"the number of threads is {threads}; it must be 1 or more.")
-        folder = Path(path)
+        folder = find_encoder(path)
         info = read_info(folder)
         encoder = cls(folder, info, threads=threads, settings=settings or settings_here(folder))
         encoder._check_probes(folder / INFO)

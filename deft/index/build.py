@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from deft.encoder.bundle import FILES as ENCODER_FILES
-from deft.encoder.bundle import SETTINGS
+from deft.encoder.bundle import CARD, SETTINGS, SHIPPED, find_encoder
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.files import WORKING_FILES, atomic_folder
@@ -77,7 +77,7 @@ class _Plan:
 
 def build_index(
     umls: str | Path,
-    encoder: str | Path,
+    encoder: str | Path | None,
     out: str | Path,
     keep: AtomFilter | None = None,
     *,
@@ -95,7 +95,8 @@ def build_index(
     umls
         Folder with MRCONSO.RRF and MRSTY.RRF (in it or in its META).
     encoder
-        Encoder bundle; a copy of it goes into the index.
+        Encoder bundle, or None for the one that comes with deft; a copy of it goes into the index, with its
+        card.
     out
         Folder of the index. It is replaced when the new one is complete, not before.
     keep
@@ -118,7 +119,7 @@ def build_index(
     """
     umls, keep = Path(umls), keep or AtomFilter()
     plan = _Plan(
-        Path(encoder),
+        find_encoder(encoder or SHIPPED),
         {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))},
         asdict(keep),
         {},
@@ -236,8 +237,8 @@ def _build(
         strings = (string for part in concepts.all_strings() for string in part)
         LexicalIndex.write(strings, folder)
         (folder / ENCODER).mkdir(exist_ok=True)
-        for name in (*ENCODER_FILES, SETTINGS):
-            if name != SETTINGS or (plan.encoder / name).exists():
+        for name in (*ENCODER_FILES, SETTINGS, CARD):
+            if name in ENCODER_FILES or (plan.encoder / name).exists():
                 shutil.copyfile(plan.encoder / name, folder / ENCODER / name)
         manifest = _describe(folder, plan, concepts, model, dense)
         manifest.write(folder)
