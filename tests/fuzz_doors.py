@@ -1,0 +1,172 @@
+"""The doors by which files come in, each with files that are right."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+from tests.fuzz import ROOT, Door
+
+SAMPLE = ROOT / "data" / "sample"
+CURATED = "query\tcui\tname\tdecision\nmal de tête\tC0018681\tCéphalée\taccept\nrhume\tC0009443\tRhume\treject\n"
+
+
+def _head(path: Path, size: int = 3000) -> bytes:
+    return path.read_bytes()[:size]
+
+
+def _table(*rows: tuple[str, ...]) -> list[bytes]:
+    """The same table with each separator."""
+    return ["\n".join(separator.join(row) for row in rows).encode() for separator in (",", ";", "\t")]
+
+
+def _xlsx(*rows: tuple[str, ...]) -> list[bytes]:
+    from openpyxl import Workbook
+
+    book, stream = Workbook(), io.BytesIO()
+    for row in rows:
+        book.active.append(row)
+    book.save(stream)
+    return [stream.getvalue()]
+
+
+def _json(*values: object) -> Callable[[], list[bytes]]:
+    return lambda: [json.dumps(value, ensure_ascii=False, indent=1).encode() for value in values]
+
+
+_TERMS = (("Terme", "CUI", "Sources"), ("j'ai mal au bide", "C0000737", "a"), ("tour de reins", "C0024031;C0004604", "b"))
+
+
+def _read_terms(path: Path) -> object:
+    from deft.terminology.lexicon import read_queries
+
+    return read_queries(path)
+
+
+def _read_lexicon(path: Path) -> object:
+    from deft.terminology.lexicon import read_lexicon
+
+    return read_lexicon(path)
+
+
+def _read_gold(path: Path) -> object:
+    from deft.terminology.lexicon import read_gold
+
+    return read_gold(path)
+
+
+def _read_t1(path: Path) -> object:
+    from deft.corpora.deft2020 import read_t1
+
+    return read_t1(path)
+
+
+def _read_t2(path: Path) -> object:
+    from deft.corpora.deft2020 import read_t2
+
+    return read_t2(path)
+
+
+def _read_predictions(path: Path) -> object:
+    from deft.corpora.deft2020 import read_choices, read_grades
+
+    return read_grades(path) and read_choices(path)
+
+
+def _read_pairs(path: Path) -> object:
+    from deft.corpora.pairs import read_pairs
+
+    return read_pairs(path)
+
+
+def _read_umls(path: Path) -> object:
+    from deft.terminology import rrf
+
+    streams = (rrf.stream_atoms, rrf.stream_semantic_types, rrf.stream_definitions, rrf.stream_retired)
+    names = ("MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF")
+    return [list(stream(path.parent)) for stream, name in zip(streams, names, strict=True) if path.name == name]
+
+
+def _read_params(path: Path) -> object:
+    from deft.config import Params
+
+    return Params.read(path)
+
+
+def _read_curated(path: Path) -> object:
+    from deft.exchange.curated import read_curated
+
+    return read_curated(path)
+
+
+def _apply_review(path: Path) -> object:
+    from deft.exchange.review import apply_review
+
+    return apply_review(path, path.with_name("curated_out.tsv"))
+
+
+def _read_model(path: Path) -> object:
+    from deft.mapping.fusion import MappingModel
+
+    return MappingModel.read(path)
+
+
+def _read_grade_model(path: Path) -> object:
+    from deft.evaluation.deft_tasks import GradeModel
+
+    return GradeModel.load(path)
+
+
+def _read_settings(path: Path) -> object:
+    from deft.encoder.settings import read_settings
+
+    return read_settings(path.parent)
+
+
+def _read_leaderboard(path: Path) -> object:
+    from deft.evaluation.leaderboard import read_leaderboard
+
+    return read_leaderboard(path)
+
+
+def _sheet() -> tuple[tuple[str, ...], ...]:
+    from deft.exchange.review import SHEET_COLUMNS, _id
+
+    query, cui = "mal de tête", "C0018681"
+    row = dict.fromkeys(SHEET_COLUMNS, "x") | {"id": _id(query, cui), "query": query, "cui": cui, "decision": "oui"}
+    return tuple(SHEET_COLUMNS), tuple(row.values())
+
+
+DOORS = {
+    "terms": Door("terms.csv", _read_terms, lambda: _table(*_TERMS)),
+    "terms-xlsx": Door("terms.xlsx", _read_terms, lambda: _xlsx(*_TERMS)),
+    "lexicon": Door("lexicon.csv", _read_lexicon, lambda: [_head(SAMPLE / "lexicon.csv")]),
+    "gold": Door("gold.csv", _read_gold, lambda: [_head(SAMPLE / "lexicon.csv"), *_table(*_TERMS)]),
+    "t1": Door("t1.xml", _read_t1, lambda: [_head(SAMPLE / "t1-test.xml").rpartition(b"<paire")[0] + b"</doc>"]),
+    "t2": Door("t2.xml", _read_t2, lambda: [_head(SAMPLE / "t2-test.xml").rpartition(b"<ensemble")[0] + b"</doc>"]),
+    "predictions": Door("predictions.tsv", _read_predictions, lambda: [b"0\t2\n1\t3\n2\t1\n"]),
+    "pairs": Door(
+        "pairs.csv",
+        _read_pairs,
+        lambda: _table(("sentence1", "sentence2", "score"), ("un rhume", "une grippe", "2.5"), ("a", "b", "0")),
+    ),
+    **{
+        name.lower(): Door(name, _read_umls, lambda name=name: [_head(SAMPLE / "umls" / name)])
+        for name in ("MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF")
+    },
+    "mrcui.rrf": Door(
+        "MRCUI.RRF", _read_umls, lambda: [b"C0000258|2018AA|SY|||C0545276|Y|\nC0000363|2018AA|DEL||||Y|\n"]
+    ),
+    "params": Door("params.yaml", _read_params, lambda: [(ROOT / "params.yaml").read_bytes()]),
+    "curated": Door("curated.tsv", _read_curated, lambda: [CURATED.encode()]),
+    "review": Door("review.csv", _apply_review, lambda: _table(*_sheet())),
+    "review-xlsx": Door("review.xlsx", _apply_review, lambda: _xlsx(*_sheet())),
+    "model": Door("model.json", _read_model, lambda: [(ROOT / "deft/mapping/model.json").read_bytes()]),
+    "grades": Door("grades.json", _read_grade_model, lambda: [(ROOT / "data/encoder/grades.json").read_bytes()]),
+    "settings": Door(
+        "runtime.json", _read_settings, _json({"version": 1, "levels": {"plain": {"threads": 1, "blocks": [8, 16]}}})
+    ),
+    "published": Door("published.csv", _read_leaderboard, lambda: [(ROOT / "experiments/published.csv").read_bytes()]),
+}
