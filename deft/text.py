@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-_APOSTROPHES = str.maketrans(dict.fromkeys("’‘ʼ′`´", "'"))
+_APOSTROPHES = str.maketrans(dict.fromkeys("’‘‛ʼʹˈ′`´", "'"))
 _LIGATURES = str.maketrans({"œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae"})
 # Format characters (soft hyphen, zero-width space, byte order mark ...) stand inside words; controls stand
 # between them.
@@ -50,6 +50,11 @@ def normalize(text: str) -> str:
     return _UNSPECIFIED.sub("", text)
 
 
+def joined(key: str) -> str:
+    """Return a normalised string without spaces: "hépato-splénomégalie" is "hépatosplénomégalie"."""
+    return key.replace(" ", "")
+
+
 def _visible(char: str) -> str:
     category = unicodedata.category(char)
     return " " if category == "Cc" else "" if category in _INVISIBLE else char
@@ -63,7 +68,8 @@ class _Folded(dict[int, str]):
     """What each character is folded to, found out when it is first met."""
 
     def __missing__(self, code: int) -> str:
-        plain = _without_accents(chr(code)).translate(_APOSTROPHES).translate(_LIGATURES)
+        # apostrophes first: to Unicode an acute accent that stands alone is a space with an accent
+        plain = _without_accents(chr(code).translate(_APOSTROPHES)).translate(_APOSTROPHES | _LIGATURES)
         self[code] = folded = _without_accents(plain.casefold())
         return folded
 

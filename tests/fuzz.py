@@ -26,12 +26,29 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MEMORY = 6 * 2**30  # bytes of address space: the libraries map some, a reader of small files needs little more
+MEMORY = (
+    6 * 2**30
+)  # bytes of address space: the libraries map some, a reader of small files needs little more
 SLOW = 10.0  # seconds for one small file
 
 NASTY = (
     *(b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\xe2\x80\xa8", b"\x1a", b"\r", b"\r\n\r\n"),
-    *(b'"', b'""', b"'", b"\\", b"\t", b"|", b";", b",", b"\n\n", b"=1+1", b"<!--", b"&amp;&x;", b"%00", b"#"),
+    *(
+        b'"',
+        b'""',
+        b"'",
+        b"\\",
+        b"\t",
+        b"|",
+        b";",
+        b",",
+        b"\n\n",
+        b"=1+1",
+        b"<!--",
+        b"&amp;&x;",
+        b"%00",
+        b"#",
+    ),
     *(b"nan", b"NULL", b"inf", b"-1", b"1e999", b"0x10", b"1_0", b"C", b"C00", b"C0012569x", b"X0012569"),
     *("١٢".encode(), "²".encode(), "é".encode("cp1252"), "é".encode("utf-16-le"), "ﬁ\u0301".encode()),
     *(b"9" * 5000, b"a" * 140_000, b"[" * 3000, b"{" * 3000, b"<a>" * 3000, b"," * 5000, b"\n" * 500),
@@ -89,10 +106,24 @@ def _shuffle_lines(data: bytes, draw: random.Random) -> bytes:
 
 def _encode(data: bytes, draw: random.Random) -> bytes:
     text = data.decode("utf-8", errors="replace")
-    return text.encode(draw.choice(("utf-16", "utf-16-be", "utf-32", "cp1252", "utf-8-sig")), errors="replace")
+    return text.encode(
+        draw.choice(("utf-16", "utf-16-be", "utf-32", "cp1252", "utf-8-sig")), errors="replace"
+    )
 
 
-_WAYS = (_cut, _flip, _flip, _insert, _insert, _replace_field, _replace_field, _drop, _repeat, _shuffle_lines, _encode)
+_WAYS = (
+    _cut,
+    _flip,
+    _flip,
+    _insert,
+    _insert,
+    _replace_field,
+    _replace_field,
+    _drop,
+    _repeat,
+    _shuffle_lines,
+    _encode,
+)
 
 
 @dataclass(frozen=True)
@@ -150,7 +181,16 @@ def run_door(key: str, seed: int, count: int) -> list[Finding]:
     """Try a door in a process of its own; when it dies, that is a finding, and the next case goes on."""
     found, first = [], 0
     while first < count:
-        command = [sys.executable, "-m", "tests.fuzz", "--inside", key, str(seed), str(count - first), str(first)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.fuzz",
+            "--inside",
+            key,
+            str(seed),
+            str(count - first),
+            str(first),
+        ]
         child = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         lines = [json.loads(line) for line in child.stdout.splitlines() if line.startswith("{")]
         found += [Finding(**line) for line in lines if "what" in line]
@@ -159,7 +199,9 @@ def run_door(key: str, seed: int, count: int) -> list[Finding]:
         if not lines:
             raise RuntimeError(child.stderr)
         at = max(line["at"] for line in lines if "at" in line)
-        found.append(Finding(key, f"{seed}:{at}", f"the process ended with {child.returncode}: {child.stderr[-600:]}"))
+        found.append(
+            Finding(key, f"{seed}:{at}", f"the process ended with {child.returncode}: {child.stderr[-600:]}")
+        )
         first = at + 1
     return found
 

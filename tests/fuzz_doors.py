@@ -10,7 +10,9 @@ from pathlib import Path
 from tests.fuzz import ROOT, Door
 
 SAMPLE = ROOT / "data" / "sample"
-CURATED = "query\tcui\tname\tdecision\nmal de tête\tC0018681\tCéphalée\taccept\nrhume\tC0009443\tRhume\treject\n"
+CURATED = (
+    "query\tcui\tname\tdecision\nmal de tête\tC0018681\tCéphalée\taccept\nrhume\tC0009443\tRhume\treject\n"
+)
 
 
 def _head(path: Path, size: int = 3000) -> bytes:
@@ -36,7 +38,11 @@ def _json(*values: object) -> Callable[[], list[bytes]]:
     return lambda: [json.dumps(value, ensure_ascii=False, indent=1).encode() for value in values]
 
 
-_TERMS = (("Terme", "CUI", "Sources"), ("j'ai mal au bide", "C0000737", "a"), ("tour de reins", "C0024031;C0004604", "b"))
+_TERMS = (
+    ("Terme", "CUI", "Sources"),
+    ("j'ai mal au bide", "C0000737", "a"),
+    ("tour de reins", "C0024031;C0004604", "b"),
+)
 
 
 def _read_terms(path: Path) -> object:
@@ -86,7 +92,9 @@ def _read_umls(path: Path) -> object:
 
     streams = (rrf.stream_atoms, rrf.stream_semantic_types, rrf.stream_definitions, rrf.stream_retired)
     names = ("MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF")
-    return [list(stream(path.parent)) for stream, name in zip(streams, names, strict=True) if path.name == name]
+    return [
+        list(stream(path.parent)) for stream, name in zip(streams, names, strict=True) if path.name == name
+    ]
 
 
 def _read_params(path: Path) -> object:
@@ -135,7 +143,12 @@ def _sheet() -> tuple[tuple[str, ...], ...]:
     from deft.exchange.review import SHEET_COLUMNS, _id
 
     query, cui = "mal de tête", "C0018681"
-    row = dict.fromkeys(SHEET_COLUMNS, "x") | {"id": _id(query, cui), "query": query, "cui": cui, "decision": "oui"}
+    row = dict.fromkeys(SHEET_COLUMNS, "x") | {
+        "id": _id(query, cui),
+        "query": query,
+        "cui": cui,
+        "decision": "oui",
+    }
     return tuple(SHEET_COLUMNS), tuple(row.values())
 
 
@@ -144,13 +157,19 @@ DOORS = {
     "terms-xlsx": Door("terms.xlsx", _read_terms, lambda: _xlsx(*_TERMS)),
     "lexicon": Door("lexicon.csv", _read_lexicon, lambda: [_head(SAMPLE / "lexicon.csv")]),
     "gold": Door("gold.csv", _read_gold, lambda: [_head(SAMPLE / "lexicon.csv"), *_table(*_TERMS)]),
-    "t1": Door("t1.xml", _read_t1, lambda: [_head(SAMPLE / "t1-test.xml").rpartition(b"<paire")[0] + b"</doc>"]),
-    "t2": Door("t2.xml", _read_t2, lambda: [_head(SAMPLE / "t2-test.xml").rpartition(b"<ensemble")[0] + b"</doc>"]),
+    "t1": Door(
+        "t1.xml", _read_t1, lambda: [_head(SAMPLE / "t1-test.xml").rpartition(b"<paire")[0] + b"</doc>"]
+    ),
+    "t2": Door(
+        "t2.xml", _read_t2, lambda: [_head(SAMPLE / "t2-test.xml").rpartition(b"<ensemble")[0] + b"</doc>"]
+    ),
     "predictions": Door("predictions.tsv", _read_predictions, lambda: [b"0\t2\n1\t3\n2\t1\n"]),
     "pairs": Door(
         "pairs.csv",
         _read_pairs,
-        lambda: _table(("sentence1", "sentence2", "score"), ("un rhume", "une grippe", "2.5"), ("a", "b", "0")),
+        lambda: _table(
+            ("sentence1", "sentence2", "score"), ("un rhume", "une grippe", "2.5"), ("a", "b", "0")
+        ),
     ),
     **{
         name.lower(): Door(name, _read_umls, lambda name=name: [_head(SAMPLE / "umls" / name)])
@@ -164,9 +183,15 @@ DOORS = {
     "review": Door("review.csv", _apply_review, lambda: _table(*_sheet())),
     "review-xlsx": Door("review.xlsx", _apply_review, lambda: _xlsx(*_sheet())),
     "model": Door("model.json", _read_model, lambda: [(ROOT / "deft/mapping/model.json").read_bytes()]),
-    "grades": Door("grades.json", _read_grade_model, lambda: [(ROOT / "data/encoder/grades.json").read_bytes()]),
-    "settings": Door(
-        "runtime.json", _read_settings, _json({"version": 1, "levels": {"plain": {"threads": 1, "blocks": [8, 16]}}})
+    "grades": Door(
+        "grades.json", _read_grade_model, lambda: [(ROOT / "data/encoder/grades.json").read_bytes()]
     ),
-    "published": Door("published.csv", _read_leaderboard, lambda: [(ROOT / "experiments/published.csv").read_bytes()]),
+    "settings": Door(
+        "runtime.json",
+        _read_settings,
+        _json({"version": 1, "levels": {"plain": {"threads": 1, "blocks": [8, 16]}}}),
+    ),
+    "published": Door(
+        "published.csv", _read_leaderboard, lambda: [(ROOT / "experiments/published.csv").read_bytes()]
+    ),
 }

@@ -37,6 +37,7 @@ def test_clean(text, expected):
         ("Œdème", "oedeme"),
         ("FIÈVRE", "fievre"),
         ("l’Insuffisance", "l'insuffisance"),
+        ("l´insuffisance", "l'insuffisance"),  # U+00B4, the acute accent of a keyboard
         ("ﬁbrome", "fibrome"),
         ("ℋelicobacter", "helicobacter"),  # capital only once decomposed
         ("Straße", "strasse"),

@@ -62,6 +62,7 @@ class Encoder:
         threads: int | None = None,
         settings: Settings | None = None,
     ) -> None:
+        self._opened = (Path(folder), threads, settings)
         settings = (settings or Settings()).within(threads or usable_cores())
         self._info = info
         self._workers = settings.workers or 1
@@ -101,6 +102,11 @@ class Encoder:
         encoder = cls(folder, info, threads=threads, settings=settings or settings_here(folder))
         encoder._check_probes(folder / INFO)
         return encoder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle where it is, and open it again there."""
+        folder, threads, settings = self._opened
+        return _open_again, (folder.absolute(), threads, settings)
 
     @property
     def info(self) -> EncoderInfo:
@@ -151,12 +157,11 @@ class Encoder:
         vectors, truncated = self._embed(cleaned, alone=alone, progress=progress)
         if truncated:
             logger.warning(
-                "%d of %d texts have more than %d tokens and were truncated; the first, number %d: %.60s...",
+                "%d of %d texts have more than %d tokens and were truncated; the first is number %d.",
                 len(truncated),
                 len(cleaned),
                 self._info.max_length,
                 truncated[0] + 1,
-                cleaned[truncated[0]],
             )
         return vectors
 
@@ -274,6 +279,10 @@ def seal(folder: Path, draft: EncoderInfo) -> EncoderInfo:
     )
     write_info(folder, info)
     return info
+
+
+def _open_again(folder: Path, threads: int | None, settings: Settings | None) -> Encoder:
+    return Encoder.open(folder, threads=threads, settings=settings)
 
 
 def _open_session(path: Path, settings: Settings) -> onnxruntime.InferenceSession:

@@ -16,8 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from deft.encoder.bundle import FILES as ENCODER_FILES
 from deft.encoder.bundle import CARD, SETTINGS, SHIPPED, find_encoder
+from deft.encoder.bundle import FILES as ENCODER_FILES
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.files import WORKING_FILES, atomic_folder

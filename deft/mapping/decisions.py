@@ -72,8 +72,7 @@ class Curated:
         """Return a message for each line whose CUI is not in the index, in file order."""
         absent = (decision for decision in self if decision.cui not in cuis_in_index)
         return tuple(
-            f"{self.path}:{decision.line}: {decision.cui}, for {decision.query!r}, is not in the index; the "
-            "line has no effect."
+            f"{self.path}:{decision.line}: {decision.cui} is not in the index; the line has no effect."
             for decision in sorted(absent, key=lambda decision: decision.line)
         )
 
@@ -103,9 +102,8 @@ class Curated:
             if decision.accepted != met[0].accepted
         ]
         return tuple(
-            f"{self.path}:{decision.line}: {decision.cui} is {_past(decision)} for {decision.query!r}, but "
-            f"{other.cui} is {_past(other)} (line {other.line}), and both are {cui} now: {cui} is "
-            f"{_past(other)}. Delete one of the two lines."
+            f"{self.path}:{decision.line}: {decision.cui} is {_past(decision)}, but {other.cui} is "
+            f"{_past(other)} (line {other.line}), and both are {cui} now: {cui} is {_past(other)}. Delete one of the two lines."
             for decision, other, cui in sorted(lost, key=lambda found: found[0].line)
         )
 

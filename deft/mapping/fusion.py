@@ -124,7 +124,7 @@ class MappingModel:
                 "weights": _named(FEATURES, self.weights),
                 "no_match": _named(NO_MATCH_FEATURES, self.no_match),
                 "curve": _named(CURVE, np.array(self.curve)),
-                "sharpness": round(self.sharpness, _DECIMALS),
+                "sharpness": self.sharpness,
                 "about": self.about,
                 "signals": list(SIGNALS),
                 "trees": None if self.trees is None else self.trees.to_dict(),
@@ -176,7 +176,7 @@ def _odds(probability: float) -> float:
 
 
 def _named(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
-    return dict(zip(names, np.round(values, _DECIMALS).tolist(), strict=True))
+    return dict(zip(names, values.tolist(), strict=True))
 
 
 def _read_named(names: Sequence[str], values: Mapping[str, float]) -> np.ndarray:

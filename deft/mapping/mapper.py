@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -30,10 +30,10 @@ from deft.text import clean, normalize
 Channel = Literal["fused", "dense", "lexical"]
 
 _BATCH = 256  # queries that are searched at once
-_DEPTH = 100  # strings that each channel brings in at first
+_DEPTH = 100  # strings that each channel brings in; confidence is judged by these, whatever `k` is
 _RELEASED = 16  # queries after which what was read of the files no longer counts as memory of the process
 _MASKS = 32  # filters whose masks are kept
-_LOOK = 10  # candidates that are compared with the first
+_DECIMALS = 6
 _ALIKE = 0.6  # lexical similarity from which a string is called written alike
 _ORDER = {"fused": "both", "dense": "cosine", "lexical": "lexical"}
 
@@ -58,7 +58,7 @@ class _Search:
         The query, then its variants, and the vector of each.
     near, cosines
         Rows that are nearest to each, and their cosines.
-    k, channel, limits
+    channel, limits
         What is asked for.
     """
 
@@ -66,9 +66,28 @@ class _Search:
     vectors: np.ndarray
     near: np.ndarray
     cosines: np.ndarray
-    k: int
     channel: Channel
     limits: _Limits
+
+
+@dataclass(frozen=True)
+class _Belief:
+    """What is thought of the concepts of a query, by the row of a concept.
+
+    Attributes
+    ----------
+    confidence
+        Probability that each is right; concepts that are not there have 0.
+    no_match
+        Probability that none is.
+    accepted, refused
+        Concepts that people decided about.
+    """
+
+    confidence: dict[int, float]
+    no_match: float
+    accepted: frozenset[int]
+    refused: frozenset[int]
 
 
 class TermMapper:
@@ -106,6 +125,7 @@ class TermMapper:
         self._strings = concepts.texts("strings", "string")
         self._about = {name: concepts.texts("concepts", name) for name in ("name", "definition")}
         self._limits = lru_cache(maxsize=_MASKS)(self._new_limits)
+        self._opened: tuple[Path, dict[str, Any]] | None = None
         self._curated = curated
         if curated is not None:
             for message in (*curated.missing(_Known(concepts)), *curated.overruled(concepts.current)):
@@ -141,14 +161,14 @@ class TermMapper:
         InputError
             The index is missing, incomplete, of another version or of another encoder.
         """
-        folder = Path(path)
+        folder = Path(path).absolute()
         manifest = Manifest.read(folder)
         opened = Encoder.open(folder / ENCODER if encoder is None else Path(encoder), threads=threads)
         if opened.fingerprint != manifest.encoder.get("fingerprint"):
             remedy = "Use the encoder in the index, or build the index again with `deft index build`."
             raise InputError("was built with another encoder.", path=folder, remedy=remedy)
         own = folder / OWN_MODEL
-        return cls(
+        mapper = cls(
             Concepts.open(folder),
             DenseIndex.open(folder),
             LexicalIndex.open(folder),
@@ -156,6 +176,16 @@ class TermMapper:
             model=model or MappingModel.read(own if own.exists() else SHIPPED),
             curated=curated,
         )
+        own_encoder = None if encoder is None else Path(encoder).absolute()
+        options = {"encoder": own_encoder, "threads": threads, "curated": curated, "model": model}
+        mapper._opened = (folder, options)
+        return mapper
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle where it was opened, and open it again there: what it holds are files."""
+        if self._opened is None:
+            raise TypeError("only a mapper that TermMapper.open made can be pickled")
+        return _open_again, self._opened
 
     def map(
         self,
@@ -193,7 +223,9 @@ class TermMapper:
         Returns
         -------
         list of Mapping
-            One a term, in order. It does not depend on the other terms. Equal scores are ordered by CUI.
+            One a term, in order. It does not depend on the other terms, and a larger `k` only adds to the end.
+            Equal scores are ordered by CUI. Confidence is parted among the concepts of the strings that are
+            nearest, a hundred by each channel and variant of the query; what `k` asks for beyond these has 0.
 
         Raises
         ------
@@ -242,21 +274,23 @@ class TermMapper:
             atoms = strings[self._atoms["string"]]
             atoms = atoms if limits.atoms is None else atoms & limits.atoms
             limits = _Limits(atoms, strings_of(atoms, self.concepts))
-        searches = self._searches(_cleaned(terms), 1, "fused", limits)
+        searches = self._searches(_cleaned(terms), "fused", limits)
         for _, search in tqdm(searches, total=len(terms), disable=not progress, unit="term"):
-            yield self._settled_pool(search, [])
+            yield self._pool(search, [])[0]
 
     def _map(self, terms: list[str], k: int, channel: Channel, limits: _Limits) -> Iterator[Mapping]:
-        for term, search in self._searches(terms, k, channel, limits):
+        for term, search in self._searches(terms, channel, limits):
             decided = self._decided(term)
             accepted = self._rows_of(cui for cui, decision in decided.items() if decision.accepted)
             refused = self._rows_of(cui for cui, decision in decided.items() if not decision.accepted)
-            deep = replace(search, k=k + len(refused))  # as if those that will go were not asked for
-            yield self._ranked(term, self._settled_pool(deep, accepted), search, accepted, refused)
+            pool, bound = self._pool(search, accepted)
+            belief = self._belief(pool, frozenset(accepted), frozenset(refused))
+            found = list(islice(self._ranked(search, pool, bound, belief), k))
+            candidates = tuple(self._candidate(rank, *row, belief) for rank, row in enumerate(found, start=1))
+            ambiguous = bool(found) and self._ambiguous(pool, *found[0][:2], belief)
+            yield Mapping(term, candidates, ambiguous, self._note(term), belief.no_match)
 
-    def _searches(
-        self, terms: list[str], k: int, channel: Channel, limits: _Limits
-    ) -> Iterator[tuple[str, _Search]]:
+    def _searches(self, terms: list[str], channel: Channel, limits: _Limits) -> Iterator[tuple[str, _Search]]:
         for start in range(0, len(terms), _BATCH):
             self._release(min(_BATCH, len(terms) - start))
             batch = [understand(term) for term in terms[start : start + _BATCH]]
@@ -270,7 +304,7 @@ class TermMapper:
                 rows = slice(last, last := last + len(own))
                 yield (
                     query.text,
-                    _Search(own, vectors[rows], near[rows], cosines[rows], k, channel, limits),
+                    _Search(own, vectors[rows], near[rows], cosines[rows], channel, limits),
                 )
 
     def _release(self, queries: int) -> None:
@@ -280,17 +314,6 @@ class TermMapper:
             self._asked = 0
             for part in (self.concepts, self._dense, self._lexical):
                 part.release()
-
-    def _settled_pool(self, search: _Search, accepted: Sequence[int]) -> Pool:
-        """Return the pool of a query, fetched deeper until it is settled."""
-        pool, bound = self._pool(search, accepted)
-        while not _settled(pool, search, bound):
-            near, cosines = self._dense.search(
-                search.vectors, 4 * search.near.shape[1], allowed=search.limits.strings
-            )
-            search = replace(search, near=near, cosines=cosines)
-            pool, bound = self._pool(search, accepted)
-        return pool
 
     def _pool(self, search: _Search, accepted: Sequence[int]) -> tuple[Pool, float]:
         """Return the pool of what was found, and the most that a string outside it can reach.
@@ -317,48 +340,68 @@ class TermMapper:
             rows = rows[search.limits.strings[rows]]
         similarity = np.stack([self._lexical.similarity(text, rows) for text in search.texts])
         cosine = self._dense.cosines(search.vectors, rows)
-        best = [np.round((trust[:, None] * values).max(axis=0), 6) for values in (cosine, similarity)]
+        best = [np.round((trust[:, None] * values).max(axis=0), _DECIMALS) for values in (cosine, similarity)]
         evidence = Evidence(rows, *best)
         pool = self._maker.make(search.texts, evidence, search.limits.atoms, _ORDER[search.channel])
         # with filters, fewer strings may be allowed than were asked for
         whole = depth >= len(self._dense) or bool((search.near[:, -1] < 0).all())
         return pool, -np.inf if whole else max(bounds, default=-np.inf)
 
-    def _ranked(
-        self, term: str, pool: Pool, search: _Search, accepted: Sequence[int], refused: Sequence[int]
-    ) -> Mapping:
-        probability = self.model.probabilities(pool)
-        match = float(np.round(self.model.match(pool), 6))
-        confidence = match * self.model.shares(pool)
-        ranking, score = {
-            "fused": (self.model.scores(pool), probability),
-            "dense": (pool.column("cosine"), pool.column("cosine")),
-            "lexical": (pool.column("lexical"), pool.column("lexical")),
-        }[search.channel]
-        chosen = np.isin(pool.concept, accepted)
-        no_match = 0.0 if chosen.any() else float(np.round(1 - match, 6))
-        # rows of concepts are in order of their CUIs
-        order = np.lexsort((pool.concept, -ranking, ~chosen))
-        order = order[~np.isin(pool.concept[order], refused)]
-        candidates = tuple(
-            self._candidate(
-                rank,
-                pool,
-                place,
-                match="curated" if chosen[place] else _match(pool, place),
-                score=1.0 if chosen[place] else float(np.round(score[place], 6)),
-                confidence=1.0 if chosen[place] else float(np.round(confidence[place], 6)),
-            )
-            for rank, place in enumerate(order[: search.k], start=1)
-        )
-        return Mapping(
-            term, candidates, self._ambiguous(pool, order, chosen), note=self._note(term), no_match=no_match
+    def _belief(self, pool: Pool, accepted: frozenset[int], refused: frozenset[int]) -> _Belief:
+        """Part the probability among the concepts of a pool, knowing what people decided.
+
+        An accepted concept is the answer: it has 1, the others 0. What was refused is not the answer, and its
+        part goes to the others and to "no match".
+        """
+        answers = accepted & set(pool.concept.tolist())
+        if answers:
+            return _Belief(dict.fromkeys(answers, 1.0), 0.0, accepted, refused)
+        match = float(np.round(self.model.match(pool), _DECIMALS))
+        confidence = np.where(np.isin(pool.concept, list(refused)), 0.0, match * self.model.shares(pool))
+        left = confidence.sum() + 1 - match
+        confidence = np.round(confidence / left, _DECIMALS)
+        no_match = float(np.round((1 - match) / left, _DECIMALS))
+        return _Belief(
+            dict(zip(pool.concept.tolist(), confidence.tolist(), strict=True)), no_match, accepted, refused
         )
 
-    def _candidate(
-        self, rank: int, pool: Pool, place: int, *, match: Match, score: float, confidence: float
-    ) -> Candidate:
-        concept, atom = pool.concept[place], pool.atom[place]
+    def _ranked(
+        self, search: _Search, pool: Pool, bound: float, belief: _Belief
+    ) -> Iterator[tuple[Pool, int, float]]:
+        """Yield every concept that was not refused, the best first: its pool, its place there and its score.
+
+        When no more can be said to be next, more strings are fetched; what was yielded stays as it was.
+        """
+        gone = set(belief.refused)
+        for row in np.flatnonzero(np.isin(pool.concept, list(belief.accepted))).tolist():
+            gone.add(int(pool.concept[row]))
+            yield pool, row, 1.0
+        score = self._scores(pool, search.channel)
+        while True:
+            ranking = self.model.scores(pool) if search.channel == "fused" else score
+            # rows of concepts are in order of their CUIs
+            for row in np.lexsort((pool.concept, -ranking)).tolist():
+                if search.channel != "fused" and ranking[row] <= bound:
+                    break  # something outside may come before it
+                if (concept := int(pool.concept[row])) not in gone:
+                    gone.add(concept)
+                    yield pool, row, float(score[row])
+            if bound == -np.inf:
+                return
+            near, cosines = self._dense.search(
+                search.vectors, 4 * search.near.shape[1], allowed=search.limits.strings
+            )
+            search = replace(search, near=near, cosines=cosines)
+            pool, bound = self._pool(search, [])
+            score = np.zeros(len(pool)) if search.channel == "fused" else self._scores(pool, search.channel)
+
+    def _scores(self, pool: Pool, channel: Channel) -> np.ndarray:
+        """Return what a candidate shows as its score, of shape (concepts,)."""
+        values = self.model.probabilities(pool) if channel == "fused" else pool.column(_ORDER[channel])
+        return np.asarray(np.round(values, _DECIMALS))
+
+    def _candidate(self, rank: int, pool: Pool, place: int, score: float, belief: _Belief) -> Candidate:
+        concept, atom = int(pool.concept[place]), pool.atom[place]
         types = self._types.at(concept)
         return Candidate(
             rank=rank,
@@ -370,11 +413,11 @@ class TermMapper:
             term_type=self._labels["term_type"].at(atom),
             semantic_types=tuple(types.split(";")) if types else (),
             definition=self._about["definition"].at(concept),
-            match=match,
+            match="curated" if concept in belief.accepted else _match(pool, place),
             cosine=float(pool.column("cosine")[place]),
             lexical=float(pool.column("lexical")[place]),
             score=score,
-            confidence=confidence,
+            confidence=belief.confidence.get(concept, 0.0),
         )
 
     def _note(self, term: str) -> str:
@@ -388,16 +431,21 @@ class TermMapper:
             f"{cui} was retired and is now {', '.join(self.concepts.current(cui))}." for cui in followed
         )
 
-    def _ambiguous(self, pool: Pool, order: np.ndarray, chosen: np.ndarray) -> bool:
+    def _ambiguous(self, pool: Pool, first_pool: Pool, place: int, belief: _Belief) -> bool:
         """Tell whether another concept carries the string that the first was found by."""
-        if not len(order) or chosen[order[0]]:
+        first, row = first_pool.concept[place], self._atoms["string"][first_pool.atom[place]]
+        if int(first) in belief.accepted:
             return False
-        rows = self._atoms["string"][pool.atom[order]]
-        (start,), (count,) = self.concepts.atoms_of(rows[:1])
-        if np.isin(pool.concept[order[1:]], self._atoms["concept"][start : start + count]).any():
+        others = (pool.concept != first) & ~np.isin(pool.concept, list(belief.refused))
+        (start,), (count,) = self.concepts.atoms_of(np.array([row]))
+        if np.isin(pool.concept[others], self._atoms["concept"][start : start + count]).any():
             return True
-        first, *others = map(normalize, map(self._strings.at, rows[:_LOOK]))
-        return first in others
+        lexical = pool.column("lexical")
+        alike = others & (
+            lexical == first_pool.column("lexical")[place]
+        )  # what reads the same is spelt alike
+        key = normalize(self._strings.at(row))
+        return key in map(normalize, map(self._strings.at, self._atoms["string"][pool.atom[alike]]))
 
     def _new_limits(self, keep: ConceptFilter, group: str) -> _Limits:
         atoms = keep.atoms(self.concepts)
@@ -427,15 +475,8 @@ class _Known:
         )
 
 
-def _settled(pool: Pool, search: _Search, bound: float) -> bool:
-    """Tell whether no string that was not fetched can change the first `k` concepts, ties included.
-
-    The fused ranking is one of what both channels bring; it is settled when there are `k` concepts.
-    """
-    if bound == -np.inf or search.channel == "fused":
-        return bound == -np.inf or len(pool) >= search.k
-    similarity = pool.column("cosine" if search.channel == "dense" else "lexical")
-    return int((similarity > bound).sum()) >= search.k
+def _open_again(path: Path, options: dict[str, Any]) -> TermMapper:
+    return TermMapper.open(path, **options)
 
 
 def _match(pool: Pool, place: int) -> Match:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deft.text import normalize
+from deft.text import joined, normalize
 
 if TYPE_CHECKING:
     from deft.terminology.concepts import Concepts
@@ -21,7 +21,7 @@ FEATURES = (
     "lexical",  # similarity of the most similar string
     "lexical_gap",
     "exact",  # a string is the query
-    "same",  # a string is the same term
+    "same",  # a string is the same term, with or without its hyphens
     "overlap",  # Dice coefficient of the words of query and string
     "coverage",  # share of the query's words that the string has
     "name",  # Dice coefficient of the words of query and preferred name
@@ -182,11 +182,11 @@ class PoolMaker:
         names = ("exact", "same", "overlap", "coverage")
         keys = [normalize(text) for text in texts]
         trusts = [1.0, *[VARIANT_TRUST] * (len(texts) - 1)]
-        queries = list(zip(texts, keys, map(_stems, keys), trusts, strict=True))
+        queries = list(zip(texts, map(joined, keys), map(_stems, keys), trusts, strict=True))
         values = []
         for string in map(self._strings.at, rows):
             key = normalize(string)
-            own = _stems(key)
+            own, key = _stems(key), joined(key)
             best = (0.0,) * len(names)
             for text, other, words, trust in queries:
                 common = trust * len(own & words)

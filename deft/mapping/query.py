@@ -45,7 +45,7 @@ _UNIT = (
 )
 _DOSE = re.compile(
     rf"(?<!\S)(?:(?:à|de) )?\d{{1,9}}(?:[., ]\d{{1,9}}){{0,3}} ?{_UNIT}"
-    r"(?: ?/ ?(?:\d{1,4} ?)?(?:jours?|j|h|kg|[mdµ]?l|prises?)){0,3}(?: par jour)?(?!\w)",
+    r"(?: ?/ ?(?:\d{1,4} ?)?(?:jours?|j|h|kg|[mdµ]?l|prises?)){0,3}(?: par jour)?(?!\w| ?degr)",
     _I,
 )
 _FORM = re.compile(
@@ -53,6 +53,9 @@ _FORM = re.compile(
     r"|injectable|buvable|per os)(?!\w)",
     _I,
 )
+_DEGREE = re.compile(r"\b([1-4]) ?(?:°|º|er|re|e|[èe]me|nd|d)(?= degrés?\b)", _I)
+_ORDINALS = ("premier", "deuxième", "troisième", "quatrième")
+
 # a bound, such as "poids inférieur à 1 500 g", is part of the concept
 _BOUND = re.compile(r"[<>=≤≥]|inférieur|supérieur|égal|moins de|plus de", _I)
 
@@ -134,6 +137,11 @@ def _abbreviation() -> re.Pattern[str]:
     return re.compile(rf"(?<![\w.])(?:{'|'.join(forms)})(?!\.?\w)(?:(?<=\.\w)\.)?")
 
 
+def _ordinal(text: str) -> str:
+    """Write the number of a degree in full: "brûlure du 3° degré" is "du troisième degré"."""
+    return _DEGREE.sub(lambda found: _ORDINALS[int(found[1]) - 1], text)
+
+
 def _without_shell(text: str) -> str:
     """Take off what patients say first ("j'ai des ...") and leading articles."""
     return _SHELL.sub("", text)
@@ -193,6 +201,7 @@ def _inflected(adjective: str) -> Iterator[str]:
 RULES: Mapping[str, Callable[[str], str]] = {
     "unspecified": _without_unspecified,
     "abbreviation": _expanded,
+    "ordinal": _ordinal,
     "shell": _without_shell,
     "dose": _without_dose,
     "inversion": _in_order,

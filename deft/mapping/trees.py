@@ -11,7 +11,6 @@ import numpy as np
 DEPTH = 3
 """Levels of questions in each tree."""
 
-_DECIMALS = 6
 _QUESTIONS = 2**DEPTH - 1
 _TRAINING = {"n_estimators": 60, "learning_rate": 0.1, "subsample": 0.7, "min_samples_leaf": 20}
 
@@ -60,12 +59,11 @@ class Trees:
         trees = [tree.tree_ for tree in trained.estimators_[:, 0]]
         signal, threshold, value = (np.stack(rows) for rows in zip(*map(_complete, trees), strict=True))
         share = float(np.average(right, weights=weight))
-        start = round(float(np.log(share / (1 - share))), _DECIMALS)
-        value = np.round(trained.learning_rate * value, _DECIMALS)
-        return cls(signal, np.round(threshold, _DECIMALS), value, start)
+        return cls(signal, threshold, trained.learning_rate * value, float(np.log(share / (1 - share))))
 
     def __call__(self, signals: np.ndarray) -> np.ndarray:
         """Return the log-odds of each row of signals, of shape (n,)."""
+        signals = signals.astype(np.float32)  # as in training: a threshold lies between two such numbers
         trees = np.arange(len(self.value))
         place = np.zeros((len(signals), len(trees)), dtype=np.intp)
         for _ in range(DEPTH):

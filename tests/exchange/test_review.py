@@ -370,7 +370,7 @@ class TestCurated:
             "query\tcui\tdecision\nb\tC1\taccept\na\tC2\taccept\nb\tC3\treject\na\tC1\taccept\n"
         )
         first, second = read_curated(curated).missing({"C1"})
-        assert first == f"{curated}:3: C2, for 'a', is not in the index; the line has no effect."
+        assert first == f"{curated}:3: C2 is not in the index; the line has no effect."
         assert second.startswith(f"{curated}:4: C3, for 'b'")
 
     def test_decisions_that_meet_in_one_concept(self, curated):
@@ -401,10 +401,10 @@ class TestCurated:
         assert settled("e") == {"one": ("one", True), "two": ("parted", False)}
         assert settled("f") == {}
         said = [
-            (2, "old is rejected for 'a'", "new is accepted (line 3)", "new", "new is accepted"),
-            (4, "old is accepted for 'B'", "new is rejected (line 5)", "new", "new is rejected"),
-            (6, "older is rejected for 'c'", "old is accepted (line 7)", "new", "new is accepted"),
-            (10, "parted is rejected for 'e'", "one is accepted (line 11)", "one", "one is accepted"),
+            (2, "old is rejected", "new is accepted (line 3)", "new", "new is accepted"),
+            (4, "old is accepted", "new is rejected (line 5)", "new", "new is rejected"),
+            (6, "older is rejected", "old is accepted (line 7)", "new", "new is accepted"),
+            (10, "parted is rejected", "one is accepted (line 11)", "one", "one is accepted"),
         ]
         assert read.overruled(lambda cui: became.get(cui, (cui,))) == tuple(
             f"{curated}:{line}: {lost}, but {won}, and both are {cui} now: {so}. Delete one of the two lines."

@@ -2,10 +2,12 @@
 
 import json
 import logging
+import pickle
 import shutil
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import permutations
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -245,6 +247,22 @@ def test_the_fused_ranking_holds_what_passes_the_filter_only(world, term, keep):
         row = world.strings.index[world.strings["string"] == candidate.matched][0]
         found = world.atoms[(world.atoms["string"] == row) & (world.atoms["source"] == candidate.source)]
         assert world.row_of(candidate.cui) in set(found["concept"])
+
+
+@pytest.mark.parametrize("channel", ["fused", "dense", "lexical"])
+@pytest.mark.parametrize("depth", [3, 20, 100])
+@settings(max_examples=15)
+@given(term=phrases, keep=filters, k=st.integers(1, 90))
+def test_a_larger_k_only_adds_to_the_end(world, channel, depth, term, keep, k):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_DEPTH", depth)
+        mapper = make_mapper(world)
+        if not any(passes(mapper, atom, keep) for atom in world.atoms.itertuples()):
+            return
+        few, many = (mapper.map([term], number, channel=channel, keep=keep)[0] for number in (k, 200))
+    assert few == replace(many, candidates=many.candidates[:k])
+    total = many.no_match + sum(candidate.confidence for candidate in many.candidates)
+    assert total == pytest.approx(1, abs=1e-4) or channel != "fused"
 
 
 @pytest.mark.parametrize("channel", ["dense", "lexical"])
@@ -574,7 +592,7 @@ class TestCurated:
         path = curated(tmp_path / "c.tsv", *(("rhume", *row) for row in rows))
         mapper = TermMapper.open(historic, curated=read_curated(path))
         (message,) = caplog.messages
-        assert all(part in message for part in (str(path), "'rhume'", rows[0][0], rows[1][0]))
+        assert all(part in message for part in (str(path), rows[0][0], rows[1][0]))
         assert message.endswith(
             f"C0000004 is {'accepted' if accepted else 'rejected'}. Delete one of the two lines."
         )
@@ -594,7 +612,7 @@ class TestCurated:
         )
         mapper = TermMapper.open(historic, curated=read_curated(path))
         assert caplog.messages == [
-            f"{path}:{line}: {cui}, for 'rhume', is not in the index; the line has no effect."
+            f"{path}:{line}: {cui} is not in the index; the line has no effect."
             for line, cui in ((2, "C0000099"), (4, "C0000093"))
         ]
         assert mapper.map(["rhume"])[0].best.cui == "C0000005"
@@ -605,6 +623,24 @@ class TestCurated:
         mapper, plain = TermMapper.open(built, curated=read_curated(path)), TermMapper.open(built)
         for options in ({"groups": ["DISO"]}, {"keep": ConceptFilter(exclude=frozenset({"C0000005"}))}):
             assert mapper.map(["rhume"], **options) == plain.map(["rhume"], **options)
+
+    def test_an_accepted_concept_is_the_answer_and_the_others_are_not(self, built, tmp_path):
+        path = curated(tmp_path / "c.tsv", ("rhume", "C0000004", "accept"), ("rhume", "C0000005", "accept"))
+        (mapping,) = TermMapper.open(built, curated=read_curated(path)).map(["rhume"], k=9)
+        confidence = {candidate.cui: candidate.confidence for candidate in mapping.candidates}
+        assert confidence == dict.fromkeys(confidence, 0.0) | {"C0000004": 1.0, "C0000005": 1.0}
+        assert len(confidence) == 6
+        assert mapping.no_match == 0
+
+    def test_the_part_of_a_rejected_concept_goes_to_the_rest(self, built, tmp_path):
+        path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "reject"))
+        (mapping,) = TermMapper.open(built, curated=read_curated(path)).map(["rhume"], k=9)
+        (plain,) = TermMapper.open(built).map(["rhume"], k=9)
+        before = {candidate.cui: candidate.confidence for candidate in plain.candidates}
+        left = 1 - before.pop("C0000001")
+        after = {candidate.cui: candidate.confidence for candidate in mapping.candidates}
+        assert after == {cui: pytest.approx(value / left, abs=1e-5) for cui, value in before.items()}
+        assert mapping.no_match == pytest.approx(plain.no_match / left, abs=1e-5)
 
     def test_pools_know_nothing_of_them(self, built, tmp_path):
         path = curated(tmp_path / "c.tsv", ("rhume", "C0000001", "reject"))
@@ -759,3 +795,25 @@ def test_frozen():
 
 def test_the_index_answers_with_the_encoder_it_holds(built):
     assert TermMapper.open(built).encoder.fingerprint == Encoder.open(built / "encoder").fingerprint
+
+
+class TestPickle:
+    def test_a_mapper_opens_again_where_it_was_opened(self, built, tmp_path, monkeypatch):
+        path = curated(tmp_path / "c.tsv", ("rhume", "C0000004", "accept"))
+        monkeypatch.chdir(built.parent)
+        mapper = TermMapper.open(built.name, threads=1, curated=read_curated(path))
+        stored = pickle.dumps(mapper)
+        assert len(stored) < 2000
+        monkeypatch.chdir("/")
+        again = pickle.loads(stored)
+        assert again.map(["rhume", "céphalée"]) == mapper.map(["rhume", "céphalée"])
+        assert again.map(["rhume"])[0].best.match == "curated"
+
+    def test_another_process_has_the_same_answers(self, built):
+        mapper = TermMapper.open(built, threads=1)
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+            assert pool.submit(mapper.map, ["rhume"]).result() == mapper.map(["rhume"])
+
+    def test_one_that_was_not_opened_says_so(self, world):
+        with pytest.raises(TypeError, match=r"TermMapper\.open"):
+            pickle.dumps(make_mapper(world))
