@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+_SHOWN = 5  # identifiers named in an error
 
 
 class DeftError(Exception):
@@ -39,3 +42,12 @@ class GateError(DeftError):
     """A quality gate that was not met: the work was done and its result is not good enough."""
 
     exit_code = 1
+
+
+def refuse_items(identifiers: Sequence[str], problem: str) -> None:
+    """Raise an error that names the items with a problem, if there are any."""
+    if not identifiers:
+        return
+    named = ", ".join(identifiers[:_SHOWN]) + (", ..." if len(identifiers) > _SHOWN else "")
+    count = "1 identifier has" if len(identifiers) == 1 else f"{len(identifiers)} identifiers have"
+    raise InputError(f"{count} {problem}: {named}.")

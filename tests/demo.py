@@ -11,9 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import logsumexp
 
 from deft.encoder.bundle import EncoderInfo
 from deft.encoder.runtime import seal
+from deft.mapping.fit import Example
+from deft.mapping.pool import FEATURES, Pool
 
 
 @dataclass(frozen=True)
@@ -213,3 +216,40 @@ def make_mapper(concepts: Any, encoder: Any = None, **options: Any) -> Any:
     encoder = encoder or FakeEncoder()
     dense, lexical = DenseIndex.build(quantize_vectors(encoder.encode(strings))), LexicalIndex.build(strings)
     return TermMapper(concepts, dense, lexical, encoder, **{"model": make_model(), **options})
+
+
+class Meanings:
+    """An encoder that is told what each sentence means; sentences of one meaning have one vector."""
+
+    def __init__(self, meanings):
+        self.meanings = meanings
+
+    def encode(self, texts):
+        rows = np.array([self.meanings[text] for text in texts], dtype=np.float32)
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def example(features, right, group="C0000001", weight=1.0):
+    """An example whose pool has the first signals given, the others 0."""
+    features = np.asarray(features, dtype=float)
+    whole = np.zeros((len(features), len(FEATURES)))
+    whole[:, : features.shape[1]] = features
+    pool = Pool(np.arange(len(features)), np.arange(len(features)), whole)
+    right = np.array(right, dtype=bool)
+    return Example(pool, right, group, weight, present=bool(right.any()))
+
+
+def draw_examples(count, *, seed=0, weights=None, none=1.0):
+    """Examples whose right concept is drawn from the model that is to be found."""
+    generator = np.random.default_rng(seed)
+    weights = np.zeros(len(FEATURES)) if weights is None else weights
+    found = []
+    for number in range(count):
+        size = generator.integers(2, 12)
+        features = generator.normal(size=(size, len(FEATURES)))
+        scores = np.append(features @ weights, none)
+        choice = generator.choice(size + 1, p=np.exp(scores - logsumexp(scores)))
+        pool = Pool(np.arange(size), np.arange(size), features)
+        right = np.arange(size) == choice
+        found.append(Example(pool, right, f"C{number // 2:07d}", 1.0, present=bool(right.any())))
+    return found

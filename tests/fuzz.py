@@ -26,9 +26,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MEMORY = (
-    6 * 2**30
-)  # bytes of address space: the libraries map some, a reader of small files needs little more
+MEMORY = 6 * 2**30  # bytes of address space: libraries map some, a reader of small files needs little
 SLOW = 10.0  # seconds for one small file
 
 NASTY = (
@@ -111,19 +109,8 @@ def _encode(data: bytes, draw: random.Random) -> bytes:
     )
 
 
-_WAYS = (
-    _cut,
-    _flip,
-    _flip,
-    _insert,
-    _insert,
-    _replace_field,
-    _replace_field,
-    _drop,
-    _repeat,
-    _shuffle_lines,
-    _encode,
-)
+_WAYS = (_cut, _flip, _flip, _insert, _insert, _replace_field, _replace_field, _drop, _repeat)
+_WAYS += (_shuffle_lines, _encode)
 
 
 @dataclass(frozen=True)
@@ -199,9 +186,8 @@ def run_door(key: str, seed: int, count: int) -> list[Finding]:
         if not lines:
             raise RuntimeError(child.stderr)
         at = max(line["at"] for line in lines if "at" in line)
-        found.append(
-            Finding(key, f"{seed}:{at}", f"the process ended with {child.returncode}: {child.stderr[-600:]}")
-        )
+        what = f"the process ended with {child.returncode}: {child.stderr[-600:]}"
+        found.append(Finding(key, f"{seed}:{at}", what))
         first = at + 1
     return found
 

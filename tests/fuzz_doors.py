@@ -10,9 +10,6 @@ from pathlib import Path
 from tests.fuzz import ROOT, Door
 
 SAMPLE = ROOT / "data" / "sample"
-CURATED = (
-    "query\tcui\tname\tdecision\nmal de tête\tC0018681\tCéphalée\taccept\nrhume\tC0009443\tRhume\treject\n"
-)
 
 
 def _head(path: Path, size: int = 3000) -> bytes:
@@ -43,6 +40,14 @@ _TERMS = (
     ("j'ai mal au bide", "C0000737", "a"),
     ("tour de reins", "C0024031;C0004604", "b"),
 )
+_CURATED = (
+    ("query", "cui", "name", "decision"),
+    ("mal de tête", "C0018681", "Céphalée", "accept"),
+    ("rhume", "C0009443", "Rhume", "reject"),
+)
+_PAIRS = (("sentence1", "sentence2", "score"), ("un rhume", "une grippe", "2.5"), ("a", "b", "0"))
+_RETIRED = b"C0000258|2018AA|SY|||C0545276|Y|\nC0000363|2018AA|DEL||||Y|\n"
+_RUNTIME = {"plain": {"optimization": "all", "intra_threads": 1, "workers": 2, "cores": 2}}
 
 
 def _read_terms(path: Path) -> object:
@@ -90,11 +95,13 @@ def _read_pairs(path: Path) -> object:
 def _read_umls(path: Path) -> object:
     from deft.terminology import rrf
 
-    streams = (rrf.stream_atoms, rrf.stream_semantic_types, rrf.stream_definitions, rrf.stream_retired)
-    names = ("MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF")
-    return [
-        list(stream(path.parent)) for stream, name in zip(streams, names, strict=True) if path.name == name
-    ]
+    streams = {
+        "MRCONSO.RRF": rrf.stream_atoms,
+        "MRSTY.RRF": rrf.stream_semantic_types,
+        "MRDEF.RRF": rrf.stream_definitions,
+        "MRCUI.RRF": rrf.stream_retired,
+    }
+    return list(streams[path.name](path.parent))
 
 
 def _read_params(path: Path) -> object:
@@ -122,7 +129,7 @@ def _read_model(path: Path) -> object:
 
 
 def _read_grade_model(path: Path) -> object:
-    from deft.evaluation.deft_tasks import GradeModel
+    from deft.mapping.grades import GradeModel
 
     return GradeModel.load(path)
 
@@ -143,13 +150,17 @@ def _sheet() -> tuple[tuple[str, ...], ...]:
     from deft.exchange.review import SHEET_COLUMNS, _id
 
     query, cui = "mal de tête", "C0018681"
-    row = dict.fromkeys(SHEET_COLUMNS, "x") | {
-        "id": _id(query, cui),
-        "query": query,
-        "cui": cui,
-        "decision": "oui",
-    }
+    given = {"id": _id(query, cui), "query": query, "cui": cui, "decision": "oui"}
+    row = dict.fromkeys(SHEET_COLUMNS, "x") | given
     return tuple(SHEET_COLUMNS), tuple(row.values())
+
+
+def _xml(path: Path, tag: bytes) -> list[bytes]:
+    return [_head(path).rpartition(b"<" + tag)[0] + b"</doc>"]
+
+
+def _whole(path: str) -> Callable[[], list[bytes]]:
+    return lambda: [(ROOT / path).read_bytes()]
 
 
 DOORS = {
@@ -157,41 +168,21 @@ DOORS = {
     "terms-xlsx": Door("terms.xlsx", _read_terms, lambda: _xlsx(*_TERMS)),
     "lexicon": Door("lexicon.csv", _read_lexicon, lambda: [_head(SAMPLE / "lexicon.csv")]),
     "gold": Door("gold.csv", _read_gold, lambda: [_head(SAMPLE / "lexicon.csv"), *_table(*_TERMS)]),
-    "t1": Door(
-        "t1.xml", _read_t1, lambda: [_head(SAMPLE / "t1-test.xml").rpartition(b"<paire")[0] + b"</doc>"]
-    ),
-    "t2": Door(
-        "t2.xml", _read_t2, lambda: [_head(SAMPLE / "t2-test.xml").rpartition(b"<ensemble")[0] + b"</doc>"]
-    ),
+    "t1": Door("t1.xml", _read_t1, lambda: _xml(SAMPLE / "t1-test.xml", b"paire")),
+    "t2": Door("t2.xml", _read_t2, lambda: _xml(SAMPLE / "t2-test.xml", b"ensemble")),
     "predictions": Door("predictions.tsv", _read_predictions, lambda: [b"0\t2\n1\t3\n2\t1\n"]),
-    "pairs": Door(
-        "pairs.csv",
-        _read_pairs,
-        lambda: _table(
-            ("sentence1", "sentence2", "score"), ("un rhume", "une grippe", "2.5"), ("a", "b", "0")
-        ),
-    ),
+    "pairs": Door("pairs.csv", _read_pairs, lambda: _table(*_PAIRS)),
     **{
         name.lower(): Door(name, _read_umls, lambda name=name: [_head(SAMPLE / "umls" / name)])
         for name in ("MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF")
     },
-    "mrcui.rrf": Door(
-        "MRCUI.RRF", _read_umls, lambda: [b"C0000258|2018AA|SY|||C0545276|Y|\nC0000363|2018AA|DEL||||Y|\n"]
-    ),
-    "params": Door("params.yaml", _read_params, lambda: [(ROOT / "params.yaml").read_bytes()]),
-    "curated": Door("curated.tsv", _read_curated, lambda: [CURATED.encode()]),
+    "mrcui.rrf": Door("MRCUI.RRF", _read_umls, lambda: [_RETIRED]),
+    "params": Door("params.yaml", _read_params, _whole("params.yaml")),
+    "curated": Door("curated.tsv", _read_curated, lambda: _table(*_CURATED)[2:]),
     "review": Door("review.csv", _apply_review, lambda: _table(*_sheet())),
     "review-xlsx": Door("review.xlsx", _apply_review, lambda: _xlsx(*_sheet())),
-    "model": Door("model.json", _read_model, lambda: [(ROOT / "deft/mapping/model.json").read_bytes()]),
-    "grades": Door(
-        "grades.json", _read_grade_model, lambda: [(ROOT / "data/encoder/grades.json").read_bytes()]
-    ),
-    "settings": Door(
-        "runtime.json",
-        _read_settings,
-        _json({"version": 1, "levels": {"plain": {"threads": 1, "blocks": [8, 16]}}}),
-    ),
-    "published": Door(
-        "published.csv", _read_leaderboard, lambda: [(ROOT / "experiments/published.csv").read_bytes()]
-    ),
+    "model": Door("model.json", _read_model, _whole("deft/mapping/model.json")),
+    "grades": Door("grades.json", _read_grade_model, _whole("data/encoder/grades.json")),
+    "settings": Door("runtime.json", _read_settings, _json(_RUNTIME)),
+    "published": Door("published.csv", _read_leaderboard, _whole("experiments/published.csv")),
 }

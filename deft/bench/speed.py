@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from deft.errors import DeftError, InputError
 
 if TYPE_CHECKING:  # the process that measures its memory holds nothing else
-    from deft.evaluation.deft_tasks import TextEncoder
+    from deft.mapping.grades import TextEncoder
 
 _MIB = 1 << 20
 _PACKAGES = (

@@ -201,6 +201,7 @@ def fit_model(
     Example: deft fit --held-out-synonyms 2000 --index umls_index
     """
     from deft.config import read_block
+    from deft.evaluation.rankings import compare_rankings
     from deft.files import write_json
     from deft.mapping.fit import FitParams, fit_index
 
@@ -215,7 +216,7 @@ def fit_model(
             held_out=tuple(held_out or ()),
             held_out_cui_column=held_out_cui_column,
         )
-    result = fit_index(index, chosen, out, progress=True)
+    result = fit_index(index, chosen, out, compare=compare_rankings, progress=True)
     if output is not None:
         write_json(output, result)
     print_record(result)

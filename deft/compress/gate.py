@@ -11,9 +11,9 @@ from deft.compress.quantize import gate, quantize
 from deft.config import Params
 from deft.encoder.runtime import Encoder
 from deft.errors import GateError
-from deft.evaluation.deft_tasks import GradeModel
-from deft.evaluation.experiment import GRADES, QualityItems, compare_precisions
+from deft.evaluation.experiment import QualityItems, compare_precisions
 from deft.files import write_json
+from deft.mapping.grades import GRADES, GradeModel
 
 
 def quantize_and_compare(

@@ -17,17 +17,12 @@ from deft.corpora.deft2020 import read_t2
 from deft.corpora.pairs import read_pairs
 from deft.encoder.runtime import Encoder
 from deft.evaluation.baseline import NgramEncoder
-from deft.evaluation.deft_tasks import (
-    TextEncoder,
-    answer_ranks,
-    gold_grades,
-    rank_targets,
-    similarities,
-)
+from deft.evaluation.deft_tasks import answer_ranks, rank_targets
 from deft.evaluation.linking import first_ranks
 from deft.evaluation.metrics import Statistic, bootstrap, difference, recall_at_k, spearman_rho
 from deft.evaluation.trial import MappingDetail, MappingTrial
 from deft.index.build import build_index
+from deft.mapping.grades import TextEncoder, gold_grades, similarities
 from deft.mapping.mapper import TermMapper
 from deft.terminology.lexicon import read_gold
 from deft.terminology.rrf import AtomFilter

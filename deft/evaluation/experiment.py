@@ -21,25 +21,15 @@ from deft.corpora.deft2020 import SentencePair, SentenceSet, read_choices, read_
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.evaluation.baseline import NgramEncoder
-from deft.evaluation.deft_tasks import (
-    GradeModel,
-    TextEncoder,
-    answer_ranks,
-    gold_grades,
-    rank_targets,
-    score_t1,
-    score_t2,
-    similarities,
-)
+from deft.evaluation.deft_tasks import answer_ranks, rank_targets, score_t1, score_t2
 from deft.evaluation.linking import Miss
 from deft.evaluation.metrics import difference, recall_at_k, spearman_rho
 from deft.evaluation.trial import MappingDetail, MappingTrial
+from deft.mapping.grades import GRADES, GradeModel, TextEncoder, gold_grades, similarities
 from deft.mapping.mapper import TermMapper
 from deft.terminology.lexicon import GoldMapping
 
 logger = logging.getLogger(__name__)
-
-GRADES = "grades.json"  # the grade model that a model folder may carry
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,8 @@ class Curated:
         ]
         return tuple(
             f"{self.path}:{decision.line}: {decision.cui} is {_past(decision)}, but {other.cui} is "
-            f"{_past(other)} (line {other.line}), and both are {cui} now: {cui} is {_past(other)}. Delete one of the two lines."
+            f"{_past(other)} (line {other.line}), and both are {cui} now: {cui} is {_past(other)}. Delete "
+            "one of the two lines."
             for decision, other, cui in sorted(lost, key=lambda found: found[0].line)
         )
 

@@ -10,7 +10,7 @@ of its concept have to.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -26,7 +26,7 @@ from deft.corpora.split import held_out
 from deft.errors import InputError
 from deft.index.manifest import OWN_MODEL
 from deft.mapping.filters import ConceptFilter
-from deft.mapping.fusion import SIGNALS, MappingModel, reciprocal_rank_fusion
+from deft.mapping.fusion import SIGNALS, MappingModel
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
 from deft.mapping.trees import Trees
 from deft.terminology.concepts import Concepts
@@ -40,7 +40,6 @@ _LEAST = 1e-9
 _LEAST_EXAMPLES = 100  # of a kind that trees are trained on
 _LEAST_PULL = 1e-3
 _SHARPNESS = (0.1, 10.0)
-_GRADIENT_BOOSTING = {"max_iter": 150, "learning_rate": 0.08, "max_leaf_nodes": 15, "min_samples_leaf": 40}
 
 
 class GoldParams(Block):
@@ -158,7 +157,12 @@ class Example:
 
 
 def fit_index(
-    index: Path, params: FitParams, out: Path | None = None, *, progress: bool = False
+    index: Path,
+    params: FitParams,
+    out: Path | None = None,
+    *,
+    compare: Callable[[Sequence[Example], FitParams], Any] | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Fit the mapping model of an index and write it.
 
@@ -170,13 +174,15 @@ def fit_index(
         Gold to fit on, and how.
     out
         File to write; by default `mapping.json` in the index, which uses it from then on.
+    compare
+        What else to tell of the examples, such as `deft.evaluation.rankings.compare_rankings`.
     progress
         Show progress on standard error.
 
     Returns
     -------
     dict
-        `queries` of the gold with their concept in the index, and `rankings`: see `compare`.
+        `queries` of the gold with their concept in the index, and what `compare` returned as `rankings`.
 
     Raises
     ------
@@ -191,7 +197,9 @@ def fit_index(
     if params.held_out_synonyms:
         queries, strings = synonym_queries(mapper.concepts, params)
         found += examples(mapper, queries, params, strings=strings, progress=progress)
-    result = {"queries": sum(example.present for example in found), "rankings": compare(found, params)}
+    result: dict[str, Any] = {"queries": sum(example.present for example in found)}
+    if compare is not None:
+        result["rankings"] = compare(found, params)
     about = {
         "gold": [block.path.name for block in params.gold],
         "held_out_synonyms": params.held_out_synonyms,
@@ -295,12 +303,12 @@ def examples(
 
 def fit(found: Sequence[Example], params: FitParams) -> MappingModel:
     """Fit weights on the first draw, and on what is out of fold whether any concept is right."""
-    folds = _folds(found, params)
-    model = _fit_weights(_first_draw(found), params.regularisation)
+    folds = folds_of(found, params)
+    model = fit_weights(first_draw(found), params.regularisation)
     unseen: list[MappingModel] = [model] * len(found)
     for fold in np.unique(folds):
         train = [example for example, own in zip(found, folds, strict=True) if own != fold]
-        other = _fit_weights(_first_draw(train), params.regularisation)
+        other = fit_weights(first_draw(train), params.regularisation)
         for place in np.flatnonzero(folds == fold).tolist():
             unseen[place] = other
     signals = np.stack([own.signals(example.pool) for own, example in zip(unseen, found, strict=True)])
@@ -311,35 +319,6 @@ def fit(found: Sequence[Example], params: FitParams) -> MappingModel:
         curve=_fit_curve(found, log_odds, signals[:, SIGNALS.index("odds_any")], params),
         sharpness=_fit_sharpness(found, unseen),
     )
-
-
-def compare(found: Sequence[Example], params: FitParams) -> dict[str, dict[str, float]]:
-    """Return recall@1 and recall@8 of rankings, out of fold, on the queries whose concept is in the index.
-
-    The single channels, reciprocal rank fusion, the conditional logit of `fit`, and pointwise logistic
-    regression and gradient boosting on the same signals.
-    """
-    found = _first_draw(found)
-    folds = _folds(found, params)
-    chosen = _by_fold(found, folds, lambda train: _fit_weights(train, params.regularisation).scores)
-    rankings = {
-        "dense": [example.pool.column("cosine") for example in found],
-        "lexical": [example.pool.column("lexical") for example in found],
-        "reciprocal_rank_fusion": [reciprocal_rank_fusion(example.pool) for example in found],
-        "conditional_logit": chosen,
-        "logistic_regression": _by_fold(found, folds, _pointwise_logistic),
-        "gradient_boosting": _by_fold(found, folds, _pointwise_boosting),
-    }
-    ranks = {
-        name: [
-            _rank(example, values) for example, values in zip(found, scores, strict=True) if example.present
-        ]
-        for name, scores in rankings.items()
-    }
-    return {
-        name: {f"recall_at_{k}": round(float(np.mean([rank <= k for rank in places])), 4) for k in (1, 8)}
-        for name, places in ranks.items()
-    }
 
 
 def _examples(
@@ -378,7 +357,7 @@ def _halves(queries: Sequence[FitQuery], seed: int) -> tuple[list[FitQuery], lis
     return first, [query for query in queries if min(query.gold.cuis) not in chosen]
 
 
-def _folds(found: Sequence[Example], params: FitParams) -> np.ndarray:
+def folds_of(found: Sequence[Example], params: FitParams) -> np.ndarray:
     """Return the fold of each example."""
     groups = sorted({example.group for example in found})
     shuffled = np.random.default_rng(params.seed).permutation(len(groups))
@@ -386,21 +365,12 @@ def _folds(found: Sequence[Example], params: FitParams) -> np.ndarray:
     return np.array([fold[example.group] for example in found])
 
 
-def _by_fold(found: Sequence[Example], folds: np.ndarray, learn: Any) -> list[np.ndarray]:  # noqa: ANN401
-    """Return the scores of each example's concepts by a model that did not see its fold."""
-    scores: list[np.ndarray] = [np.zeros(0)] * len(found)
-    for fold in np.unique(folds):
-        score = learn([example for example, own in zip(found, folds, strict=True) if own != fold])
-        for place in np.flatnonzero(folds == fold).tolist():
-            scores[place] = score(found[place].pool)
-    return scores
-
-
-def _first_draw(found: Sequence[Example]) -> list[Example]:
+def first_draw(found: Sequence[Example]) -> list[Example]:
+    """Return the examples that the ranking is fitted on."""
     return [example for example in found if example.draw == 0]
 
 
-def _fit_weights(found: Sequence[Example], regularisation: float) -> MappingModel:
+def fit_weights(found: Sequence[Example], regularisation: float) -> MappingModel:
     """Maximise the regularised likelihood of the right concepts, or else of "none of these"."""
     stack = _Stack.of(found)
     centre, scale, none_scale = stack.features.mean(axis=0), _scale(stack.features), _scale(stack.none)
@@ -553,33 +523,3 @@ def _calibrated(found: Sequence[Example]) -> np.ndarray:
     """Return which examples confidence is calibrated on: all if none was meant to be."""
     meant = np.array([example.calibrate for example in found])
     return meant if meant.any() else ~meant
-
-
-def _pointwise(found: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
-    return (
-        np.concatenate([example.pool.features for example in found]),
-        np.concatenate([example.right for example in found]),
-    )
-
-
-def _pointwise_logistic(found: Sequence[Example]) -> Any:  # noqa: ANN401 - a function from pool to scores
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(*_pointwise(found))
-    return lambda pool: model.decision_function(pool.features)
-
-
-def _pointwise_boosting(found: Sequence[Example]) -> Any:  # noqa: ANN401 - a function from pool to scores
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
-    model = HistGradientBoostingClassifier(random_state=0, **_GRADIENT_BOOSTING).fit(*_pointwise(found))
-    return lambda pool: model.decision_function(pool.features)
-
-
-def _rank(example: Example, scores: np.ndarray) -> int:
-    """Return the rank of the best right concept; ties go by CUI, as in a mapping."""
-    order = np.lexsort((np.arange(len(scores)), -scores))
-    places = np.flatnonzero(example.right[order])
-    return 1 + int(places[0]) if len(places) else len(scores) + 1

@@ -223,9 +223,9 @@ class TermMapper:
         Returns
         -------
         list of Mapping
-            One a term, in order. It does not depend on the other terms, and a larger `k` only adds to the end.
-            Equal scores are ordered by CUI. Confidence is parted among the concepts of the strings that are
-            nearest, a hundred by each channel and variant of the query; what `k` asks for beyond these has 0.
+            One a term, in order. It does not depend on the other terms, and a larger `k` only adds to the
+            end. Equal scores are ordered by CUI. Confidence is parted among the concepts of the strings that
+            are nearest, a hundred by each channel and variant of the query; what comes after these has 0.
 
         Raises
         ------
@@ -441,9 +441,7 @@ class TermMapper:
         if np.isin(pool.concept[others], self._atoms["concept"][start : start + count]).any():
             return True
         lexical = pool.column("lexical")
-        alike = others & (
-            lexical == first_pool.column("lexical")[place]
-        )  # what reads the same is spelt alike
+        alike = others & (lexical == first_pool.column("lexical")[place])  # as what reads the same is
         key = normalize(self._strings.at(row))
         return key in map(normalize, map(self._strings.at, self._atoms["string"][pool.atom[alike]]))
 

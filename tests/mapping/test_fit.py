@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from demo import ATOMS, Atom, make_concepts, make_mapper, write_bundle, write_umls
+from demo import ATOMS, Atom, draw_examples, example, make_concepts, make_mapper, write_bundle, write_umls
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -18,11 +18,9 @@ from deft.index.build import build_index
 from deft.index.manifest import OWN_MODEL
 from deft.mapping import fit as module
 from deft.mapping.fit import (
-    Example,
     FitParams,
     FitQuery,
     GoldParams,
-    compare,
     examples,
     fit,
     fit_index,
@@ -37,32 +35,6 @@ from deft.text import normalize
 
 WIDTH = len(FEATURES) + len(NO_MATCH_FEATURES)
 PARAMS = FitParams(gold=({"path": "g.tsv", "query": "q", "cui": "c"},), folds=3)
-
-
-def example(features, right, group="C0000001", weight=1.0):
-    """An example whose pool has the first signals given, the others 0."""
-    features = np.asarray(features, dtype=float)
-    whole = np.zeros((len(features), len(FEATURES)))
-    whole[:, : features.shape[1]] = features
-    pool = Pool(np.arange(len(features)), np.arange(len(features)), whole)
-    right = np.array(right, dtype=bool)
-    return Example(pool, right, group, weight, present=bool(right.any()))
-
-
-def draw_examples(count, *, seed=0, weights=None, none=1.0):
-    """Examples whose right concept is drawn from the model that is to be found."""
-    generator = np.random.default_rng(seed)
-    weights = np.zeros(len(FEATURES)) if weights is None else weights
-    found = []
-    for number in range(count):
-        size = generator.integers(2, 12)
-        features = generator.normal(size=(size, len(FEATURES)))
-        scores = np.append(features @ weights, none)
-        choice = generator.choice(size + 1, p=np.exp(scores - logsumexp(scores)))
-        pool = Pool(np.arange(size), np.arange(size), features)
-        right = np.arange(size) == choice
-        found.append(Example(pool, right, f"C{number // 2:07d}", 1.0, present=bool(right.any())))
-    return found
 
 
 @given(
@@ -112,7 +84,7 @@ def test_the_gradient_is_that_of_finite_differences(seed, scale):
 def test_weights_are_found_again():
     truth = np.zeros(len(FEATURES))
     truth[FEATURES.index("cosine")], truth[FEATURES.index("lexical")] = 2.0, -1.0
-    model = module._fit_weights(draw_examples(3000, weights=truth, none=1.0), regularisation=1e-3)
+    model = module.fit_weights(draw_examples(3000, weights=truth, none=1.0), regularisation=1e-3)
     np.testing.assert_allclose(model.weights, truth, atol=0.2)
     constant = model.no_match[NO_MATCH_FEATURES.index("constant")]
     rest = np.delete(model.no_match, NO_MATCH_FEATURES.index("constant"))
@@ -122,7 +94,7 @@ def test_weights_are_found_again():
 
 def test_regularisation_makes_weights_small():
     found = draw_examples(100, weights=np.ones(len(FEATURES)))
-    sizes = [np.linalg.norm(module._fit_weights(found, value).weights) for value in (0.01, 1.0, 100.0)]
+    sizes = [np.linalg.norm(module.fit_weights(found, value).weights) for value in (0.01, 1.0, 100.0)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[2] < sizes[0] / 3
 
@@ -134,7 +106,7 @@ def test_signals_of_any_scale_are_weighed_alike():
     larger = [
         replace(own, pool=Pool(own.pool.concept, own.pool.atom, own.pool.features * scale)) for own in found
     ]
-    plain, scaled = module._fit_weights(found, 1.0), module._fit_weights(larger, 1.0)
+    plain, scaled = module.fit_weights(found, 1.0), module.fit_weights(larger, 1.0)
     np.testing.assert_allclose(scaled.weights * scale, plain.weights, atol=1e-3)
 
 
@@ -146,7 +118,7 @@ def test_a_signal_may_be_far_from_zero():
     moved = [
         replace(own, pool=Pool(own.pool.concept, own.pool.atom, own.pool.features + shift)) for own in found
     ]
-    plain, shifted = module._fit_weights(found, 1.0), module._fit_weights(moved, 1.0)
+    plain, shifted = module.fit_weights(found, 1.0), module.fit_weights(moved, 1.0)
     np.testing.assert_allclose(shifted.weights, plain.weights, atol=1e-3)
     for own, far in zip(found, moved, strict=True):
         expected = plain.probabilities(own.pool)
@@ -155,37 +127,21 @@ def test_a_signal_may_be_far_from_zero():
 
 def test_a_signal_that_never_differs_does_no_harm():
     found = [example([[1.0, 5.0], [0.0, 5.0]], [True, False], f"C{place}") for place in range(9)]
-    model = module._fit_weights(found, 1.0)
+    model = module.fit_weights(found, 1.0)
     assert np.isfinite([*model.weights, *model.no_match]).all()
     assert model.weights[0] > 0
 
 
 def test_a_concept_stays_in_one_fold_and_folds_are_of_a_size():
     found = draw_examples(90)
-    folds = module._folds(found, PARAMS)
+    folds = module.folds_of(found, PARAMS)
     of_group = {}
     for own, fold in zip(found, folds, strict=True):
         assert of_group.setdefault(own.group, fold) == fold
     assert np.bincount(folds).tolist() == [30, 30, 30]
-    assert (folds != module._folds(found, PARAMS.model_copy(update={"seed": 14}))).any()
-    shuffled = module._folds(found[::-1], PARAMS)
+    assert (folds != module.folds_of(found, PARAMS.model_copy(update={"seed": 14}))).any()
+    shuffled = module.folds_of(found[::-1], PARAMS)
     assert shuffled.tolist() == folds[::-1].tolist()  # the order of queries makes no difference
-
-
-def test_what_scores_an_example_did_not_see_its_concept():
-    found = draw_examples(60)
-    folds = module._folds(found, PARAMS)
-    asked = []
-
-    def learn(train):
-        groups = {own.group for own in train}
-        return lambda pool: asked.append(groups) or np.full(len(pool), float(len(train)))
-
-    scores = module._by_fold(found, folds, learn)
-    assert [len(values) for values in scores] == [len(own.pool) for own in found]
-    order = np.argsort(folds, kind="stable")
-    for place, groups in zip(order, asked, strict=True):
-        assert found[place].group not in groups
 
 
 class TestCurve:
@@ -266,40 +222,6 @@ class TestTrees:
         assert not log_odds.any()
 
 
-def test_ranks_are_those_of_a_mapping_ties_by_concept():
-    own = example([[0.0]] * 4, [False, True, False, True])
-    assert module._rank(own, np.array([3.0, 2.0, 2.0, 1.0])) == 2
-    assert module._rank(own, np.array([2.0, 2.0, 3.0, 3.0])) == 2
-    assert module._rank(own, np.array([1.0, 2.0, 1.0, 2.0])) == 1
-    assert module._rank(own, np.array([9.0, 1.0, 9.0, 2.0])) == 3
-    assert module._rank(example([[0.0]] * 4, [False] * 4), np.zeros(4)) == 5
-
-
-def test_rankings_are_compared_on_answerable_queries_only():
-    present = [example([[0.5, 0], [1.0, 0]], [False, True], f"C{place}") for place in range(6)]
-    absent = [example([[1.0, 0]], [False], f"C{place}", weight=0.2) for place in range(6)]
-    scores = compare([*present, *absent], PARAMS)
-    assert set(scores) == {
-        "dense",
-        "lexical",
-        "reciprocal_rank_fusion",
-        "conditional_logit",
-        "logistic_regression",
-        "gradient_boosting",
-    }
-    assert scores["dense"] == {"recall_at_1": 1.0, "recall_at_8": 1.0}
-    assert scores["lexical"] == {"recall_at_1": 0.0, "recall_at_8": 1.0}  # equal, and the first is wrong
-    assert scores["conditional_logit"]["recall_at_1"] == 1.0
-
-
-def test_a_fitted_model_ranks_better_than_a_channel_where_both_tell_something():
-    truth = np.zeros(len(FEATURES))
-    truth[FEATURES.index("cosine")] = truth[FEATURES.index("lexical")] = 3.0
-    scores = compare(draw_examples(300, weights=truth, none=-9.0), PARAMS)
-    best = max(scores[name]["recall_at_1"] for name in ("dense", "lexical"))
-    assert scores["conditional_logit"]["recall_at_1"] > best + 0.1
-
-
 def test_fits_are_the_same_each_time():
     found = draw_examples(60, weights=np.ones(len(FEATURES)))
     one, other = fit(found, PARAMS), fit(found, PARAMS)
@@ -311,7 +233,6 @@ def test_only_the_first_draw_counts_for_the_ranking():
     found = draw_examples(60, weights=np.ones(len(FEATURES)))
     more = [replace(own, draw=1) for own in draw_examples(60, seed=1)]
     assert fit([*found, *more], PARAMS).weights.tolist() == fit(found, PARAMS).weights.tolist()
-    assert compare([*found, *more], PARAMS) == compare(found, PARAMS)
 
 
 @pytest.fixture(scope="module")
@@ -375,7 +296,7 @@ class TestExamples:
 
     def test_weights_and_what_is_calibrated_come_from_the_file(self, mapper, gold):
         queries = [replace(gold[0], weight=3.0, calibrate=False), gold[1]]
-        found = module._first_draw(examples(mapper, queries, PARAMS))
+        found = module.first_draw(examples(mapper, queries, PARAMS))
         share = PARAMS.no_match_share
         assert sorted((own.weight, own.calibrate) for own in found) == [
             (pytest.approx(share), True),
@@ -514,11 +435,12 @@ def test_an_index_gets_a_model_of_its_own(tmp_path, atoms, gold):
     params = FitParams(gold=(GoldParams(path=tmp_path / "g.tsv", query="q", cui="c"),), folds=3)
     before = TermMapper.open(index).map([gold[0].gold.query])
 
-    result = fit_index(index, params, tmp_path / "deep" / "model.json")
+    result = fit_index(index, params, tmp_path / "deep" / "model.json", compare=lambda found, _: len(found))
     assert TermMapper.open(index).map([gold[0].gold.query]) == before  # it went elsewhere
     assert result["queries"] == len(gold)
-    assert set(result["rankings"]["conditional_logit"]) == {"recall_at_1", "recall_at_8"}
-    assert fit_index(index, params) == result
+    assert result["rankings"] >= result["queries"]
+    assert fit_index(index, params) == {"queries": result["queries"]}
+    fit_index(index, params, compare=lambda found, _: len(found))
     assert (index / OWN_MODEL).read_bytes() == (tmp_path / "deep" / "model.json").read_bytes()
     mapper = TermMapper.open(index)
     model = MappingModel.read(index / OWN_MODEL)
