@@ -21,6 +21,7 @@ from deft.exchange.curated import (
     ACCEPT,
     REJECT,
     curated_path,
+    only_writer,
     read_curated,
     verdict,
     write_curated,
@@ -114,7 +115,8 @@ def apply_review(sheet: str | Path, curated: str | Path) -> ReviewResult:
     """Merge the decisions of a review sheet into a curated file.
 
     A later decision replaces an earlier one about the same query and concept. Several concepts may be
-    accepted for a query. Rows that cannot be used are reported and left out, the others are merged.
+    accepted for a query. Rows that cannot be used are reported and left out, the others are merged. Of two
+    calls at the same time, the second waits for the first.
 
     Parameters
     ----------
@@ -127,18 +129,20 @@ def apply_review(sheet: str | Path, curated: str | Path) -> ReviewResult:
     Raises
     ------
     InputError
-        The sheet or the curated file cannot be read as a whole, or not be written. Nothing is changed then.
+        The sheet or the curated file cannot be read as a whole, or not be written, or another process holds
+        the curated file for more than a minute. Nothing is changed then.
     """
     target = curated_path(curated)
-    known = {decision.pair: decision for decision in read_curated(target)} if target.exists() else {}
     found, undecided, problems = _judge_all(_records(Path(sheet)))
     decided: dict[_Pair, Decision] = {}
-    for pair, decisions in found.items():
-        if len({decision.accepted for decision in decisions}) > 1:
-            problems += _contradiction(decisions)
-        else:
-            decided[pair] = _merged([*([known[pair]] if pair in known else []), *decisions])
-    write_curated((known | decided).values(), target)
+    with only_writer(target):
+        known = {decision.pair: decision for decision in read_curated(target)} if target.exists() else {}
+        for pair, decisions in found.items():
+            if len({decision.accepted for decision in decisions}) > 1:
+                problems += _contradiction(decisions)
+            else:
+                decided[pair] = _merged([*([known[pair]] if pair in known else []), *decisions])
+        write_curated((known | decided).values(), target)
     accepted = sum(decision.accepted for decision in decided.values())
     in_order = tuple(sorted(problems, key=lambda problem: problem.line))
     return ReviewResult(accepted, len(decided) - accepted, undecided, in_order)

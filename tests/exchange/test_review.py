@@ -2,6 +2,7 @@
 
 import csv
 import io
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InputError
-from deft.exchange.curated import read_curated, write_curated
+from deft.exchange.curated import only_writer, read_curated, write_curated
 from deft.exchange.review import SHEET_COLUMNS, ReviewResult, apply_review, write_review
 from deft.mapping.decisions import Decision, key_of
 from deft.mapping.results import Candidate, Mapping
@@ -340,6 +341,63 @@ class TestApply:
         assert "maybe" in curated.read_text()
         with pytest.raises(InputError, match=r"ends in \.tsv"):
             apply_review(table.path, tmp_path / "curated.csv")
+
+
+MERGE = """
+import sys
+from pathlib import Path
+from deft.exchange.review import apply_review
+
+sheets = sorted(Path(sys.argv[1]).glob("*.csv"))
+print("ready", flush=True)
+sys.stdin.readline()
+for sheet in sheets:
+    apply_review(sheet, sys.argv[2])
+"""
+
+
+class TestTwoWriters:
+    def test_no_decision_is_lost(self, tmp_path, curated):
+        asked = {}
+        for person in ("ada", "bob"):
+            (tmp_path / person).mkdir()
+            asked[person] = [f"terme {person} {place}" for place in range(20)]
+            for place, query in enumerate(asked[person]):
+                sheet = Sheet(tmp_path / person / f"{place:02}.csv", [Mapping(query, (HEART,))])
+                sheet.fill(2, decision="accept").save()
+        # both stand ready before either begins
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", MERGE, tmp_path / person, curated],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for person in asked
+        ]
+        assert [process.stdout.readline() for process in started] == ["ready\n"] * 2
+        for process in started:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in started:
+            process.communicate(timeout=120)
+        assert [process.returncode for process in started] == [0, 0]
+        queries = sorted(decision.query for decision in read_curated(curated))
+        assert queries == sorted(asked["ada"] + asked["bob"])
+
+    def test_a_writer_that_is_not_done(self, table, curated, monkeypatch):
+        monkeypatch.setattr("deft.exchange.curated._PATIENCE", 0)
+        with only_writer(curated), pytest.raises(InputError, match=r"curated\.tsv: is being written by"):
+            apply_review(table.fill(2, decision="accept").save(), curated)
+        assert not curated.exists()
+
+    def test_a_link_shares_the_lock_of_its_file(self, curated, tmp_path, monkeypatch):
+        monkeypatch.setattr("deft.exchange.curated._PATIENCE", 0)
+        curated.write_text("")
+        (tmp_path / "link.tsv").symlink_to(curated)
+        with only_writer(curated), pytest.raises(InputError, match="another process"):  # noqa: SIM117
+            with only_writer(tmp_path / "link.tsv"):
+                pass
 
 
 class TestCurated:
