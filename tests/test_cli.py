@@ -819,6 +819,25 @@ class TestProcess:
         assert len(done.stdout.splitlines()) == 1
         assert done.stderr.startswith("WARNING: 1 of 1 texts have more than 64 tokens and were truncated")
 
+    @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+    def test_a_console_that_is_not_utf_8(self, built, encoding):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        command = [sys.executable, "-m", "deft.cli"]
+        terms = ("crise cardiaque", "cœur α")
+
+        def printed(*arguments):
+            whole = [*command, *arguments, "--index", built]
+            done = subprocess.run(whole, capture_output=True, env=environment, check=False)
+            assert (done.returncode, done.stderr) == (0, b"")
+            return done.stdout
+
+        lines = printed("map", *terms).decode(encoding).splitlines()
+        assert lines[1].endswith("<- crise cardiaque")
+        assert {"ascii": "c?ur ?", "cp1252": "cœur ?"}[encoding] in lines
+        assert b"C0000004" in printed("explain", terms[1])
+        for data in ("tsv", "jsonl", "sssom"):  # for programs: in UTF-8, as in a file
+            assert "cœur α" in printed("map", terms[1], "--format", data).decode()
+
     def test_a_reader_that_has_seen_enough(self, built, lexicon):
         lexicon.write_text("Terme\n" + "".join(f"rhume {place}\n" for place in range(3000)))
         mapping = f'"{sys.executable}" -m deft.cli map --input "{lexicon}" --index "{built}"'

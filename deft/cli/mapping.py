@@ -136,10 +136,10 @@ def explain_term(
 
     Example: deft explain "vision double" --index umls_index
     """
+    from deft.exchange.writers import show
     from deft.mapping.explain import explain
 
-    for line in explain(open_mapper(index, curated), term, top_k).lines():
-        typer.echo(line)
+    show(f"{line}\n" for line in explain(open_mapper(index, curated), term, top_k).lines())
 
 
 def review_apply(

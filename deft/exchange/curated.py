@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from deft.corpora.cells import guard, unguard
 from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.files import atomic_write, cannot_write
@@ -113,7 +114,7 @@ def write_curated(decisions: Iterable[Decision], path: Path) -> None:
         for decision in sorted(decisions, key=lambda decision: decision.pair):
             word = ACCEPT if decision.accepted else REJECT
             cells = (decision.query, decision.cui, word, decision.name, decision.comment)
-            stream.write("\t".join(map(clean, cells)) + "\n")
+            stream.write("\t".join(guard(clean(cell)) for cell in cells) + "\n")
 
 
 def _decisions(path: Path) -> Iterator[Decision]:
@@ -126,7 +127,7 @@ def _decisions(path: Path) -> Iterator[Decision]:
             remedy="Move it into the column comment.",
         )
     for line, row in rows:
-        cells = {column: clean(row.get(column, "")) for column in COLUMNS}
+        cells = {column: clean(unguard(row.get(column, ""))) for column in COLUMNS}
         accepted = verdict(cells["decision"])
         for column, wrong in {
             "query": not cells["query"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -16,6 +15,7 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile
 
+from deft.corpora.cells import guard_row, unguard
 from deft.errors import InputError
 from deft.exchange.curated import (
     ACCEPT,
@@ -53,8 +53,6 @@ SHEET_COLUMNS = {
 
 _NEEDED = ("id", "query", "cui", "decision")
 _TITLE = "review"
-_FORMULA = re.compile(r"'*[=+\-@]")
-_GUARDED = re.compile(r"'+[=+\-@]")
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 _Cell: TypeAlias = str | int | float
@@ -184,16 +182,7 @@ def _write_csv(proposals: Iterable[tuple[_Cell, ...]], stream: IO[str]) -> None:
     writer = csv.writer(stream, delimiter=";")
     writer.writerow(SHEET_COLUMNS)
     for row in proposals:
-        writer.writerow([*map(_guard, row), "", ""])
-
-
-def _guard(value: _Cell) -> _Cell:
-    """Put an apostrophe before what a spreadsheet would compute."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-
-def _unguard(cell: str) -> str:
-    return cell[1:] if _GUARDED.match(cell) else cell
+        writer.writerow([*guard_row(row), "", ""])
 
 
 def _workbook(proposals: Iterable[tuple[_Cell, ...]]) -> Workbook:
@@ -276,7 +265,7 @@ def _csv_rows(path: Path) -> _Rows:
     start = 1
     try:
         for cells in reader:
-            rows.append((start, [_unguard(cell) for cell in cells]))
+            rows.append((start, [unguard(cell) for cell in cells]))
             start = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"is not a readable table ({error}).", path=path, line=start) from error

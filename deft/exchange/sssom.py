@@ -3,6 +3,9 @@
 A query has no identifier of its own: each row is a *literal mapping*, whose subject is the query itself. What
 is the same for all rows stands once, in the metadata block. Columns, numbers and quotes follow the canonical
 form of the standard; rows do not, they keep the order of the queries and of their candidates.
+
+The standard has no mark for text that a spreadsheet would compute. Its slots of free text take any text: an
+apostrophe stands before such a one here too (`deft.corpora.cells`), and the comment of the row says so.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from urllib.parse import quote
 import yaml
 
 import deft
+from deft.corpora.cells import guard
 from deft.errors import InputError
 from deft.files import atomic_write
 from deft.mapping.results import Candidate, Mapping
@@ -58,6 +62,7 @@ _JUSTIFICATION = {
 }
 _SAME_STRING = {"exact", "normalised"}
 _AMBIGUOUS = "another concept carries the same string"
+_GUARDED = "an apostrophe keeps a spreadsheet from computing a text of this row"
 _METATHESAURUS = "MTH"  # the vocabulary of the Metathesaurus itself: where nothing was found
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
 _CURIES = ("object_id", "object_category", "object_source")
@@ -126,7 +131,7 @@ def write_sssom(
     InputError
         The file cannot be written.
     """
-    text = _text(mappings, metadata or SssomMetadata())
+    text = sssom_text(mappings, metadata)
     if isinstance(out, str | Path):
         with atomic_write(Path(out)) as stream:
             stream.write(text)
@@ -134,8 +139,10 @@ def write_sssom(
         out.write(text)
 
 
-def _text(mappings: Iterable[Mapping], metadata: SssomMetadata) -> str:
-    rows = [row for mapping in mappings for row in _rows(mapping)]
+def sssom_text(mappings: Iterable[Mapping], metadata: SssomMetadata | None = None) -> str:
+    """Return what `write_sssom` writes."""
+    metadata = metadata or SssomMetadata()
+    rows = [_safe(row) for mapping in mappings for row in _rows(mapping)]
     columns = [column for column in COLUMNS if not rows or any(row.get(column) for row in rows)]
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
@@ -217,6 +224,14 @@ def _row(mapping: Mapping, candidate: Candidate) -> dict[str, str]:
         **_similarity(candidate),
         "comment": clean("; ".join(filter(None, remarks))),
     }
+
+
+def _safe(row: dict[str, str]) -> dict[str, str]:
+    """Return a row that a spreadsheet computes nothing of, and that says so where it was changed."""
+    guarded = {slot: guard(text) for slot, text in row.items()}
+    if guarded == row:
+        return row
+    return {**guarded, "comment": "; ".join(filter(None, (guarded["comment"], _GUARDED)))}
 
 
 def _same_concept(mapping: Mapping) -> str | None:

@@ -139,13 +139,13 @@ class TestWrite:
         assert again.column("id") == table.column("id")[:1]
         assert len(set(table.column("id"))) == 4
 
-    @pytest.mark.parametrize("start", "=+-@")
+    @pytest.mark.parametrize("start", "=+-@＝＋－＠")
     def test_nothing_becomes_a_formula(self, start, tmp_path):
         openpyxl = pytest.importorskip("openpyxl")
         text = f"{start}1+1"
         mappings = [Mapping(text, (replace(HEART, name=text, definition=text),))]
         row = Sheet(tmp_path / "a.csv", mappings).rows[1]
-        assert [cell for cell in row if cell.startswith(tuple("=+-@"))] == []
+        assert [cell for cell in row if cell.startswith(start)] == []
         assert row.count(f"'{text}") == 3
         write_review(mappings, tmp_path / "a.xlsx")
         cells = openpyxl.load_workbook(tmp_path / "a.xlsx").active[2]
@@ -196,12 +196,13 @@ class TestApply:
             "query\tcui\tdecision\tname\tcomment",
             "Crise du cœur\tC0000003\taccept\tinfarctus du myocarde\tvu en réunion",
             "Crise du cœur\tC0000004\treject\tcœur\t",
-            "-rhume\tC0000004\taccept\tcœur\t",
+            "'-rhume\tC0000004\taccept\tcœur\t",
         ]
         read = read_curated(curated)
         assert read.accepted("crise du COEUR, SAI") == ("C0000003",)
         assert read.rejected("crise du cœur") == {"C0000004"}
         assert read.accepted("rhume") == ("C0000004",)
+        assert "-rhume" in {decision.query for decision in read}
         assert (read.accepted("zzz"), read.rejected("zzz")) == ((), frozenset())
 
     def test_later_decisions_replace_earlier_ones(self, table, curated):

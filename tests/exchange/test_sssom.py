@@ -10,6 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import deft
+from deft.corpora.cells import unguard
 from deft.errors import InputError
 from deft.exchange.sssom import COLUMNS, PREFIXES, SssomMetadata, write_sssom
 from deft.exchange.writers import write_mappings
@@ -169,6 +170,22 @@ def test_the_separator_of_lists_is_escaped():
     assert row["match_string"] == r"a\|b\\c"
 
 
+def test_nothing_becomes_a_formula_and_the_comment_says_so():
+    odd = candidate(match="exact", name="=1", matched="=1", cosine=-1.0)
+    rows = parse(written([Mapping("- toux", (odd, candidate(2))), Mapping("＝x", ()), Mapping("a", (odd,))]))[
+        1
+    ]
+    assert [row["subject_label"] for row in rows] == ["'- toux", "'- toux", "'＝x", "a"]
+    assert rows[0]["object_label"] == rows[0]["match_string"] == "'=1"
+    remark = "an apostrophe keeps a spreadsheet from computing a text of this row"
+    assert [row["comment"] for row in rows] == [
+        remark,
+        f"matched string: crise cardiaque; {remark}",
+        remark,
+        remark,
+    ]
+
+
 def test_equal_mappings_give_equal_files_and_others_another_identifier():
     one, again, other = written(MAPPINGS), written(list(MAPPINGS)), written(MAPPINGS[:1])
     assert one == again
@@ -207,7 +224,8 @@ def test_any_text_can_be_read_back(query, name, note):
         )
     )
     assert len(rows) == 2
-    assert (rows[0]["subject_label"], rows[0].get("object_label", "")) == (clean(query), clean(name))
+    labels = (rows[0]["subject_label"], rows[0].get("object_label", ""))
+    assert tuple(map(unguard, labels)) == (clean(query), clean(name))
     assert metadata.get("mapping_set_description", "") == clean(note)
 
 

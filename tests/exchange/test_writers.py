@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from deft.corpora.cells import unguard
 from deft.errors import InputError
 from deft.exchange.writers import to_json, write_mappings
 from deft.mapping.results import Candidate, Mapping
@@ -119,6 +120,24 @@ def test_tsv(tmp_path):
     assert rows[2]["rank"] == rows[2]["cui"] == rows[2]["ambiguous"] == ""
     assert [row["no_match"] for row in rows] == ["0.062500", "0.062500", "0.875000"]  # without candidates too
     assert rows[2]["note"] == "below the threshold"
+
+
+def test_nothing_of_a_tsv_becomes_a_formula(tmp_path):
+    odd = replace(FIRST, name="=1+1", matched="- toux", definition="＠x", cosine=-0.25)
+    write_mappings([Mapping("+1", (odd,), note="=2"), Mapping("- toux", ())], "tsv", tmp_path / "m.tsv")
+    rows = list(csv.DictReader((tmp_path / "m.tsv").open(encoding="utf-8"), delimiter="\t"))
+    texts = ("query", "name", "matched", "definition", "note")
+    assert [rows[0][name] for name in texts] == ["'+1", "'=1+1", "'- toux", "'＠x", "'=2"]
+    assert (rows[0]["cosine"], rows[1]["query"]) == ("-0.250000", "'- toux")
+    assert [unguard(row["query"]) for row in rows] == ["+1", "- toux"]
+
+
+@pytest.mark.parametrize("format_", ["tsv", "jsonl", "table"])
+def test_texts_that_utf_8_has_no_bytes_for(format_, tmp_path):
+    odd = replace(FIRST, name="a\udce9", matched="b\x00")
+    write_mappings([Mapping("rhu\udce9me", (odd,))], format_, tmp_path / "m")
+    (text,) = ((tmp_path / "m").read_text(encoding="utf-8"),)
+    assert "rhume" in text or json.loads(text)["query"] == "rhu\udce9me"
 
 
 def test_table_on_standard_output(capsys):
