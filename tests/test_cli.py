@@ -212,6 +212,24 @@ class TestMap:
         assert (done.code, done.out) == (2, "")
         assert "no column 'absent'" in done.err
 
+    def test_terms_that_begin_with_a_dash(self, run, built):
+        options = ("--index", built, "--format", "jsonl", "--threshold", "-1")
+        terms = ["- rhume", "-rhume", "-- rhume", "–rhume", "-"]
+        done = run("map", *terms, *options)
+        found = [json.loads(line) for line in done.out.splitlines()]
+        assert (done.code, [record["query"] for record in found]) == (0, terms)
+        assert [record["candidates"][0]["cui"] for record in found[:4]] == ["C0000001"] * 4
+        done = run("map", *options, "--", "--rhume", "-k")
+        assert [json.loads(line)["query"] for line in done.out.splitlines()] == ["--rhume", "-k"]
+        assert run("explain", "- rhume", "--index", built).out.startswith("- rhume\n")
+
+    @pytest.mark.parametrize("wrong", ["--top-K", "--formt=tsv", "-k", "--rhume"])
+    def test_a_mistyped_option_is_no_term(self, run, built, wrong):
+        done = run("map", "- rhume", wrong, "3", "--index", built)
+        assert (done.code, done.out) == (2, "")
+        assert "[--] TERM" in done.err
+        assert "No such option" in done.err
+
     def test_sssom(self, run, built, tmp_path):
         done = run("map", "crise cardiaque", "zzz", "--index", built, "--format", "sssom", "--top-k", 2)
         assert done.code == 0

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from deft.cli.common import EXPERIMENTS, Channel, ChannelName, Index, Values, print_record
 from deft.errors import InputError
 
 if TYPE_CHECKING:
     from deft.mapping.mapper import TermMapper
+
+
+_OPTION = re.compile(r"-[A-Za-z]|--[A-Za-z][^\s=]*(=.*)?", re.DOTALL)
+
+
+class TermCommand(TyperCommand):
+    """A command whose terms may begin with a dash: "- toux" is one, a mistyped option is not."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's copy of it
+        """Take what no option looks like for a term; after ``--`` everything is one."""
+        known = {name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
+        options = (word.partition("=")[0] for word in takewhile("--".__ne__, args) if _OPTION.fullmatch(word))
+        ctx.ignore_unknown_options = known.issuperset(options)
+        return super().parse_args(ctx, args)
 
 
 class MapFormat(StrEnum):
@@ -39,7 +56,11 @@ def open_mapper(index: Path, curated: Path | None) -> TermMapper:
 
 def map_terms(
     terms: Annotated[
-        Values, typer.Argument(help="Terms to map, each in quotes if it has spaces.", metavar="TERM...")
+        Values,
+        typer.Argument(
+            help="Terms to map, each in quotes if it has spaces; those that look like an option after --.",
+            metavar="[--] TERM",
+        ),
     ] = None,
     *,
     index: Index = Path("umls_index"),
@@ -124,7 +145,9 @@ def map_terms(
 
 
 def explain_term(
-    term: Annotated[str, typer.Argument(help="Term to explain, in quotes if it has spaces.")],
+    term: Annotated[
+        str, typer.Argument(help="Term to explain, in quotes if it has spaces.", metavar="[--] TERM")
+    ],
     *,
     index: Index = Path("umls_index"),
     top_k: Annotated[int, typer.Option(min=1, help="Concepts to show.")] = 5,
