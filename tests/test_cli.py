@@ -254,6 +254,21 @@ class TestMap:
         )
         assert out.read_text(encoding="utf-8") == done.out
 
+    def test_what_sssom_says_about_itself(self, run, built):
+        about = ("--mapping-set-id", "https://example.org/s", "--license", "https://example.org/l")
+        creators = ("--creator", "0000-0002-1825-0097", "--creator", "Ada")
+        sssom = ("map", "rhume", "--index", built, "--format", "sssom")
+        done = run(*sssom, *about, *creators)
+        for line in ("mapping_set_id: https://example.org/s", "license: https://example.org/l", "  - Ada"):
+            assert f"#{line}\n" in done.out
+        assert "#  - orcid:0000-0002-1825-0097\n" in done.out
+        done = run(*sssom, "--license", "CC BY")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("deft: field license: 'CC BY' is no http(s) URI.")
+        done = run("map", "rhume", "--index", built, *creators)
+        assert (done.code, done.out) == (2, "")
+        assert "Add --format sssom" in done.err
+
     def test_control_characters_and_a_long_term(self, run, built, caplog):
         with caplog.at_level(logging.WARNING):
             done = run("map", "rhu\x07me\udce9", "rhume" * 2000, "--index", built, "--format", "jsonl")

@@ -15,6 +15,7 @@ from deft.cli.common import EXPERIMENTS, Channel, ChannelName, Index, Values, pr
 from deft.errors import InputError
 
 if TYPE_CHECKING:
+    from deft.exchange.sssom import SssomMetadata
     from deft.mapping.mapper import TermMapper
 
 
@@ -98,6 +99,15 @@ def map_terms(
         typer.Option(help="Column of --input with the semantic group that each term must be mapped to."),
     ] = None,
     output: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
+    mapping_set_id: Annotated[
+        str, typer.Option(help="SSSOM: URI of the mapping set; by default made from its content.")
+    ] = "",
+    license_: Annotated[
+        str, typer.Option("--license", help="SSSOM: URI of the licence; by default none is stated.")
+    ] = "",
+    creator: Annotated[
+        Values, typer.Option(help="SSSOM: ORCID or name of who made the mappings. May be repeated.")
+    ] = None,
     review: Annotated[
         Path | None, typer.Option(help="Write a review sheet (.xlsx or .csv) too; see deft review apply.")
     ] = None,
@@ -121,6 +131,8 @@ def map_terms(
         from deft.terminology.lexicon import read_queries
 
         queries, groups = read_queries(table, column, group_column)
+    chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
+    metadata = _metadata(chosen, mapping_set_id, license_, creator)
     mappings = open_mapper(index, curated).map(
         queries,
         k=top_k,
@@ -136,12 +148,25 @@ def map_terms(
         groups=groups,
         progress=table is not None,
     )
-    chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
-    write_mappings(mappings, chosen.value, output)
+    write_mappings(mappings, chosen.value, output, metadata=metadata)
     if review is not None:
         from deft.exchange.review import write_review
 
         write_review(mappings, review)
+
+
+def _metadata(
+    chosen: MapFormat, mapping_set_id: str, license_: str, creators: Values
+) -> SssomMetadata | None:
+    given = {"mapping_set_id": mapping_set_id, "license": license_, "creators": tuple(creators or ())}
+    stated: dict[str, Any] = {field: value for field, value in given.items() if value}
+    if not stated:
+        return None
+    if chosen is not MapFormat.sssom:
+        raise InputError("only SSSOM says who made it, under what.", remedy="Add --format sssom.")
+    from deft.exchange.sssom import SssomMetadata
+
+    return SssomMetadata(**stated)
 
 
 def explain_term(

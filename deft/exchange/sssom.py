@@ -4,6 +4,10 @@ A query has no identifier of its own: each row is a *literal mapping*, whose sub
 is the same for all rows stands once, in the metadata block. Columns, numbers and quotes follow the canonical
 form of the standard; rows do not, they keep the order of the queries and of their candidates.
 
+The library of the standard (sssom-py 0.4.21) parses and validates literal mappings. Its `sssom convert` keeps
+them in RDF and OWL, drops every one in JSON, with a message each, and stops at FHIR and OntoPortal JSON,
+which want a `subject_id`.
+
 The standard has no mark for text that a spreadsheet would compute. Its slots of free text take any text: an
 apostrophe stands before such a one here too (`deft.corpora.cells`), and the comment of the row says so.
 """
@@ -33,6 +37,7 @@ from deft.text import clean
 
 UNSPECIFIED_LICENSE = "https://w3id.org/sssom/license/unspecified"
 PREFIXES = {
+    "orcid": "https://orcid.org/",
     "SAB": "https://uts.nlm.nih.gov/uts/umls/vocabulary/",
     "UMLS": "https://uts.nlm.nih.gov/uts/umls/concept/",
     "sty": "https://uts.nlm.nih.gov/uts/umls/semantic-network/",
@@ -64,7 +69,11 @@ _SAME_STRING = {"exact", "normalised"}
 _AMBIGUOUS = "another concept carries the same string"
 _GUARDED = "an apostrophe keeps a spreadsheet from computing a text of this row"
 _METATHESAURUS = "MTH"  # the vocabulary of the Metathesaurus itself: where nothing was found
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
+_SETS = "https://w3id.org/sssom/mappings/"  # where the library of the standard puts sets without identifier
+_URI = re.compile(
+    r"https?://[^\s/]\S*"
+)  # `sssom parse` takes other schemes, such as urn:, for unknown prefixes
+_ORCID = re.compile(r"(?:orcid:|https?://orcid\.org/)?((?:[0-9]{4}-){3}[0-9]{3}[0-9X])", re.IGNORECASE)
 _CURIES = ("object_id", "object_category", "object_source")
 
 
@@ -75,9 +84,13 @@ class SssomMetadata:
     Attributes
     ----------
     mapping_set_id
-        URI of the set; by default one made from its content, so that equal sets have equal identifiers.
+        http(s) URI of the set; by default one made from its content, so that equal sets have equal
+        identifiers.
     license
-        URI of its licence; by default the one that states none. Names of the Metathesaurus are licensed.
+        http(s) URI of its licence; by default the one that states none. Names of the Metathesaurus are
+        licensed.
+    creators
+        Who made it: an ORCID becomes a `creator_id`, any other name a `creator_label`.
     mapping_date
         Day on which the mappings were made; left out by default, so that equal runs give equal files.
     mapping_set_description
@@ -93,6 +106,7 @@ class SssomMetadata:
 
     mapping_set_id: str = ""
     license: str = UNSPECIFIED_LICENSE
+    creators: tuple[str, ...] = ()
     mapping_date: date | None = None
     mapping_set_description: str = ""
     object_source_version: str = ""
@@ -103,7 +117,7 @@ class SssomMetadata:
             value = getattr(self, field)
             if value and not _URI.fullmatch(value):
                 remedy = "For example: https://creativecommons.org/licenses/by/4.0/."
-                raise InputError(f"{value!r} is no URI.", field=field, remedy=remedy)
+                raise InputError(f"{value!r} is no http(s) URI.", field=field, remedy=remedy)
 
 
 def write_sssom(
@@ -159,12 +173,16 @@ def sssom_text(mappings: Iterable[Mapping], metadata: SssomMetadata | None = Non
 
 def _header(metadata: SssomMetadata, rows: list[dict[str, str]], content: str) -> Iterator[str]:
     curies = (curie for row in rows for slot in _CURIES for curie in row.get(slot, "").split("|"))
-    used = {curie.partition(":")[0] for curie in curies}
+    found = [(creator, _ORCID.fullmatch(creator)) for creator in map(clean, metadata.creators) if creator]
+    people = [f"orcid:{orcid[1].upper()}" for _, orcid in found if orcid]
+    used = {curie.partition(":")[0] for curie in (*curies, *people)}
     prefixes = [f"  {prefix}: {uri}" for prefix, uri in PREFIXES.items() if prefix in used]
     yield from ["curie_map:", *prefixes] if prefixes else []
     slots = {
-        "mapping_set_id": metadata.mapping_set_id or uuid.uuid5(uuid.NAMESPACE_URL, content).urn,
+        "mapping_set_id": metadata.mapping_set_id or f"{_SETS}{uuid.uuid5(uuid.NAMESPACE_URL, content)}",
         "mapping_set_description": metadata.mapping_set_description,
+        "creator_id": people,
+        "creator_label": [name for name, orcid in found if not orcid],
         "license": metadata.license,
         "subject_type": "rdfs literal",
         "object_source_version": metadata.object_source_version,
@@ -173,7 +191,9 @@ def _header(metadata: SssomMetadata, rows: list[dict[str, str]], content: str) -
         "mapping_date": metadata.mapping_date,
     }
     for slot, value in slots.items():
-        if value:
+        if isinstance(value, list):
+            yield from [f"{slot}:", *(f"  - {_scalar(entry)}" for entry in value)] if value else []
+        elif value:
             yield f"{slot}: {_scalar(value)}"
 
 
@@ -183,7 +203,7 @@ def _scalar(value: str | date) -> str:
         return value.isoformat()
     text = clean(value)
     try:
-        plain = yaml.safe_load(f"slot: {text}") == {"slot": text}
+        plain = yaml.safe_load(f"- {text}") == [text] and yaml.safe_load(f"slot: {text}") == {"slot": text}
     except yaml.YAMLError:
         plain = False
     return text if plain else json.dumps(text, ensure_ascii=False)
