@@ -386,7 +386,7 @@ class TestDecisions:
         done = run("map", "rhume", "--index", built, "--curated", tmp_path / "c.tsv")
         assert done.code == 0
         assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
-            "C0999999, for 'rhume', is not in the index; the line has no effect."
+            "C0999999 is not in the index; the line has no effect."
         ]
 
 

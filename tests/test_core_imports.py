@@ -1,5 +1,6 @@
 """The installed core maps terms without torch, and `import deft` costs nothing."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -128,6 +129,7 @@ def test_the_command_line_stays_light():
 def test_every_public_name_is_there(name):
     assert getattr(deft, name) is not None
     assert name in dir(deft)
+    assert name == "__version__" or inspect.getdoc(getattr(deft, name))
 
 
 def test_public_names_are_those_of_their_modules():

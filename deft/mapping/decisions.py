@@ -102,8 +102,9 @@ class Curated:
             if decision.accepted != met[0].accepted
         ]
         return tuple(
-            f"{self.path}:{decision.line}: {decision.cui} is {_past(decision)}, but {other.cui} is "
-            f"{_past(other)} (line {other.line}), and both are {cui} now: {cui} is {_past(other)}. Delete one of the two lines."
+            f"{self.path}:{decision.line}: {decision.cui} is {_past(decision)}, but "
+            f"{other.cui} is {_past(other)} (line {other.line}), and both are {cui} now: {cui} is "
+            f"{_past(other)}. Delete one of the two lines."
             for decision, other, cui in sorted(lost, key=lambda found: found[0].line)
         )
 

@@ -430,7 +430,7 @@ class TestCurated:
         )
         first, second = read_curated(curated).missing({"C1"})
         assert first == f"{curated}:3: C2 is not in the index; the line has no effect."
-        assert second.startswith(f"{curated}:4: C3, for 'b'")
+        assert second.startswith(f"{curated}:4: C3 is not")
 
     def test_decisions_that_meet_in_one_concept(self, curated):
         rows = [
