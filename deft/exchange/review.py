@@ -53,6 +53,9 @@ SHEET_COLUMNS = {
 
 _NEEDED = ("id", "query", "cui", "decision")
 _TITLE = "review"
+_MOST_ROWS = 1_048_576  # of a sheet, in any spreadsheet
+# RuntimeError is what encrypted parts raise, and such that are packed in a way that Python does not know.
+_UNREADABLE = (BadZipFile, EOFError, LookupError, ParseError, RuntimeError, TypeError, ValueError, zlib.error)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 _Cell: TypeAlias = str | int | float
@@ -297,13 +300,15 @@ def _xlsx_rows(path: Path) -> _Rows:
             book = load_workbook(stream, read_only=True, data_only=True)
             sheet = next((sheet for sheet in book.worksheets if sheet.title == _TITLE), book.worksheets[0])
             sheet.reset_dimensions()  # some programs write a wrong size
+            rows = enumerate(sheet.iter_rows(max_row=_MOST_ROWS, values_only=True), start=1)
             return [
                 (line, ["" if value is None else str(value) for value in values])
-                for line, values in enumerate(sheet.iter_rows(values_only=True), start=1)
+                for line, values in rows
+                if any(value is not None for value in values)  # a row far below makes a million empty ones
             ]
     except OSError as error:
         raise cannot_read(path, error) from error
-    except (BadZipFile, EOFError, LookupError, ParseError, TypeError, ValueError, zlib.error) as error:
+    except _UNREADABLE as error:
         raise InputError(
             "is no readable workbook.", path=path, remedy="Save it again as .xlsx, without a password."
         ) from error

@@ -3,15 +3,19 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.corpora.cells import unguard
+from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.exchange.writers import to_json, write_mappings
 from deft.mapping.results import Candidate, Mapping
+from deft.text import clean
 
 FIRST = Candidate(
     rank=1,
@@ -130,6 +134,23 @@ def test_nothing_of_a_tsv_becomes_a_formula(tmp_path):
     assert [rows[0][name] for name in texts] == ["'+1", "'=1+1", "'- toux", "'＠x", "'=2"]
     assert (rows[0]["cosine"], rows[1]["query"]) == ("-0.250000", "'- toux")
     assert [unguard(row["query"]) for row in rows] == ["+1", "- toux"]
+
+
+any_text = st.text(max_size=9) | st.from_regex(r"'*[=+\-@＝\t\"#] ?\w*", fullmatch=True)
+
+
+@given(st.lists(st.tuples(any_text, any_text, any_text), max_size=4))
+def test_a_tsv_is_read_as_it_was_written(made):
+    mappings = [
+        Mapping(query, (replace(FIRST, name=name),) if name else (), note=note) for query, name, note in made
+    ]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "m.tsv"
+        write_mappings(mappings, "tsv", path)
+        rows = [row for _, row in read_rows(path, ("query", "name", "note"))]
+    assert [tuple(unguard(row[name]) for name in ("query", "name", "note")) for row in rows] == [
+        tuple(map(clean, texts)) for texts in made
+    ]
 
 
 @pytest.mark.parametrize("format_", ["tsv", "jsonl", "table"])
