@@ -7,7 +7,7 @@ import hashlib
 import io
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +26,7 @@ from deft.exchange.curated import (
     verdict,
     write_curated,
 )
+from deft.exchange.origins import ROW, Origin, labels, with_origins
 from deft.files import atomic_write, cannot_read
 from deft.mapping.decisions import Decision, key_of
 from deft.text import clean, fold
@@ -81,7 +82,9 @@ class ReviewResult:
     problems: tuple[Problem, ...]
 
 
-def write_review(mappings: Iterable[Mapping], path: str | Path) -> None:
+def write_review(
+    mappings: Iterable[Mapping], path: str | Path, origins: Sequence[Origin] | None = None
+) -> None:
     """Write a review sheet: a row a proposal, with empty columns `decision` and `comment` to fill in.
 
     A query without proposals has a row too, so that it is seen. A query that comes again, in the same or
@@ -94,6 +97,9 @@ def write_review(mappings: Iterable[Mapping], path: str | Path) -> None:
     path
         A workbook (.xlsx, the safer: no cell is changed on the way) or a table (.csv, UTF-8 with byte order
         mark and semicolons, as a French Excel opens it).
+    origins
+        The row that each mapping came from, one a mapping: the sheet has their numbers, several separated by
+        ``;``, and the columns of the first.
 
     Raises
     ------
@@ -101,13 +107,13 @@ def write_review(mappings: Iterable[Mapping], path: str | Path) -> None:
         The suffix is another one, the file cannot be written, or openpyxl is not installed.
     """
     path = Path(path)
-    proposals = _proposals(mappings)
+    rows = _rows(mappings, origins)
     if _suffix(path) == ".csv":
         with atomic_write(path) as stream:
-            _write_csv(proposals, stream)
+            _write_csv(rows, stream)
         return
     _need_openpyxl()
-    book = _workbook(proposals)
+    book = _workbook(rows)
     with atomic_write(path, binary=True) as stream:
         book.save(stream)
 
@@ -154,41 +160,52 @@ def _id(query: str, cui: str) -> str:
     return "p" + hashlib.sha256(f"{key_of(query)}\t{cui}".encode()).hexdigest()[:12]
 
 
-def _proposals(mappings: Iterable[Mapping]) -> Iterator[tuple[_Cell, ...]]:
-    """Return the rows of the sheet, without the columns that a person fills in."""
-    seen: set[str] = set()
-    for mapping in mappings:
-        query = clean(mapping.query)
-        rows: list[tuple[_Cell, ...]] = [
-            (
-                _id(query, candidate.cui),
-                query,
-                candidate.rank,
-                candidate.cui,
-                clean(candidate.name),
-                clean(candidate.matched),
-                candidate.match,
-                round(float(candidate.confidence), 3),
-                ";".join(candidate.semantic_types),
-                clean(candidate.definition),
-            )
-            for candidate in mapping.candidates
-        ]
-        for row in rows or [(_id(query, ""), query, *[""] * 8)]:
-            if row[0] not in seen:
-                seen.add(str(row[0]))
-                yield row
+def _rows(mappings: Iterable[Mapping], origins: Sequence[Origin] | None) -> list[list[_Cell]]:
+    """Return the header and the rows of the sheet."""
+    kept = labels(origins, SHEET_COLUMNS)
+    first: dict[str, tuple[tuple[_Cell, ...], list[Origin]]] = {}
+    for mapping, origin in with_origins(mappings, origins):
+        for proposal in _proposals(mapping):
+            met = first.setdefault(str(proposal[0]), (proposal, []))[1]
+            met += [origin] if origin is not None else []
+    rows: list[list[_Cell]] = [[*SHEET_COLUMNS]]
+    if origins is not None:
+        rows[0] += [ROW, *kept.values()]
+    for proposal, met in first.values():
+        row: list[_Cell] = [*proposal, "", ""]
+        if met:
+            row += [";".join(str(origin.row) for origin in met)]
+            row += [clean(met[0].columns.get(name, "")) for name in kept]
+        rows.append(row)
+    return rows
 
 
-def _write_csv(proposals: Iterable[tuple[_Cell, ...]], stream: IO[str]) -> None:
+def _proposals(mapping: Mapping) -> Iterator[tuple[_Cell, ...]]:
+    """Yield the proposals for a query, without the columns that a person fills in."""
+    query = clean(mapping.query)
+    for candidate in mapping.candidates:
+        yield (
+            _id(query, candidate.cui),
+            query,
+            candidate.rank,
+            candidate.cui,
+            clean(candidate.name),
+            clean(candidate.matched),
+            candidate.match,
+            round(float(candidate.confidence), 3),
+            ";".join(candidate.semantic_types),
+            clean(candidate.definition),
+        )
+    if not mapping.candidates:
+        yield (_id(query, ""), query, *[""] * 8)
+
+
+def _write_csv(rows: list[list[_Cell]], stream: IO[str]) -> None:
     stream.write("\ufeff")
-    writer = csv.writer(stream, delimiter=";")
-    writer.writerow(SHEET_COLUMNS)
-    for row in proposals:
-        writer.writerow([*guard_row(row), "", ""])
+    csv.writer(stream, delimiter=";").writerows(map(guard_row, rows))
 
 
-def _workbook(proposals: Iterable[tuple[_Cell, ...]]) -> Workbook:
+def _workbook(rows: list[list[_Cell]]) -> Workbook:
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
     from openpyxl.utils import get_column_letter
@@ -208,12 +225,10 @@ def _workbook(proposals: Iterable[tuple[_Cell, ...]]) -> Workbook:
     letters = {column: get_column_letter(place) for place, column in enumerate(SHEET_COLUMNS, start=1)}
     for column, width in SHEET_COLUMNS.items():
         sheet.column_dimensions[letters[column]].width = width
-    sheet.append([*SHEET_COLUMNS])
-    rows = list(proposals)
     for row in rows:
         sheet.append([as_text(value) for value in row])
-    last = 1 + len(rows)
-    sheet.auto_filter.ref = f"A1:{letters['comment']}{last}"
+    last = len(rows)
+    sheet.auto_filter.ref = f"A1:{get_column_letter(len(rows[0]))}{last}"
     choice = DataValidation(
         type="list", formula1=f'"{ACCEPT},{REJECT}"', allow_blank=True, showErrorMessage=True
     )

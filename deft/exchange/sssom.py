@@ -19,7 +19,7 @@ import io
 import json
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -31,6 +31,7 @@ import yaml
 import deft
 from deft.corpora.cells import guard
 from deft.errors import InputError
+from deft.exchange.origins import ROW, Origin, labels, with_origins
 from deft.files import atomic_write
 from deft.mapping.results import Candidate, Mapping
 from deft.text import clean
@@ -74,6 +75,7 @@ _URI = re.compile(
     r"https?://[^\s/]\S*"
 )  # `sssom parse` takes other schemes, such as urn:, for unknown prefixes
 _ORCID = re.compile(r"(?:orcid:|https?://orcid\.org/)?((?:[0-9]{4}-){3}[0-9]{3}[0-9X])", re.IGNORECASE)
+_ROW_SLOT = f"ext_{ROW}"
 _CURIES = ("object_id", "object_category", "object_source")
 
 
@@ -121,7 +123,10 @@ class SssomMetadata:
 
 
 def write_sssom(
-    mappings: Iterable[Mapping], out: str | Path | TextIO, metadata: SssomMetadata | None = None
+    mappings: Iterable[Mapping],
+    out: str | Path | TextIO,
+    metadata: SssomMetadata | None = None,
+    origins: Sequence[Origin] | None = None,
 ) -> None:
     """Write mappings as an SSSOM/TSV file: a row a candidate, and one for each query that has none.
 
@@ -139,13 +144,17 @@ def write_sssom(
         A file to write, or a text stream.
     metadata
         What the set says about itself.
+    origins
+        The row that each mapping came from, one a mapping: its number and its columns become extension slots
+        (`ext_row`, `ext_NAME`), which `sssom parse` leaves out. A row without a term has no label to map, and
+        is left out here.
 
     Raises
     ------
     InputError
         The file cannot be written.
     """
-    text = sssom_text(mappings, metadata)
+    text = sssom_text(mappings, metadata, origins)
     if isinstance(out, str | Path):
         with atomic_write(Path(out)) as stream:
             stream.write(text)
@@ -153,11 +162,21 @@ def write_sssom(
         out.write(text)
 
 
-def sssom_text(mappings: Iterable[Mapping], metadata: SssomMetadata | None = None) -> str:
+def sssom_text(
+    mappings: Iterable[Mapping],
+    metadata: SssomMetadata | None = None,
+    origins: Sequence[Origin] | None = None,
+) -> str:
     """Return what `write_sssom` writes."""
     metadata = metadata or SssomMetadata()
-    rows = [_safe(row) for mapping in mappings for row in _rows(mapping)]
+    extensions = _extensions(origins)
+    rows = [
+        _safe(row | _extended(origin, extensions))
+        for mapping, origin in with_origins(mappings, origins)
+        for row in _rows(mapping)
+    ]
     columns = [column for column in COLUMNS if not rows or any(row.get(column) for row in rows)]
+    columns += ([_ROW_SLOT] if origins is not None else []) + [*extensions.values()]
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
@@ -167,11 +186,31 @@ def sssom_text(mappings: Iterable[Mapping], metadata: SssomMetadata | None = Non
         # a line that begins with # would be read as metadata
         (quoted if cells[0].startswith("#") else writer).writerow(cells)
     content = table.getvalue()
-    header = "".join(f"#{line}\n" for line in _header(metadata, rows, content))
+    header = "".join(f"#{line}\n" for line in _header(metadata, rows, content, columns))
     return header + content
 
 
-def _header(metadata: SssomMetadata, rows: list[dict[str, str]], content: str) -> Iterator[str]:
+def _extensions(origins: Sequence[Origin] | None) -> dict[str, str]:
+    """Return the extension slot of each column that goes along; the names of slots are NCNames."""
+    slots: dict[str, str] = {}
+    for name, label in labels(origins, ()).items():
+        slot = "ext_" + re.sub(r"[^\w.-]", "_", label)
+        while slot in slots.values():
+            slot += "_"
+        slots[name] = slot
+    return slots
+
+
+def _extended(origin: Origin | None, extensions: dict[str, str]) -> dict[str, str]:
+    if origin is None:
+        return {}
+    own = {slot: clean(origin.columns.get(name, "")) for name, slot in extensions.items()}
+    return {_ROW_SLOT: str(origin.row), **own}
+
+
+def _header(
+    metadata: SssomMetadata, rows: list[dict[str, str]], content: str, columns: list[str]
+) -> Iterator[str]:
     curies = (curie for row in rows for slot in _CURIES for curie in row.get(slot, "").split("|"))
     found = [(creator, _ORCID.fullmatch(creator)) for creator in map(clean, metadata.creators) if creator]
     people = [f"orcid:{orcid[1].upper()}" for _, orcid in found if orcid]
@@ -195,6 +234,11 @@ def _header(metadata: SssomMetadata, rows: list[dict[str, str]], content: str) -
             yield from [f"{slot}:", *(f"  - {_scalar(entry)}" for entry in value)] if value else []
         elif value:
             yield f"{slot}: {_scalar(value)}"
+    extensions = [column for column in columns if column not in COLUMNS]
+    yield from ["extension_definitions:"] if extensions else []
+    for slot in extensions:
+        yield f"  - slot_name: {slot}"
+        yield from ["    type_hint: xsd:integer"] if slot == _ROW_SLOT else []
 
 
 def _scalar(value: str | date) -> str:
@@ -211,6 +255,8 @@ def _scalar(value: str | date) -> str:
 
 def _rows(mapping: Mapping) -> Iterator[dict[str, str]]:
     label = clean(mapping.query)
+    if not label:
+        return
     same = _same_concept(mapping)
     for candidate in mapping.candidates:
         predicate = "skos:exactMatch" if candidate.cui == same else "skos:closeMatch"

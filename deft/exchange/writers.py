@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from deft.corpora.cells import guard
+from deft.exchange.origins import ROW, Origin, labels, with_origins
 from deft.files import atomic_write
 from deft.mapping.results import Candidate, Mapping
 from deft.text import clean
@@ -53,6 +54,7 @@ def write_mappings(
     path: Path | None = None,
     *,
     metadata: SssomMetadata | None = None,
+    origins: Sequence[Origin] | None = None,
 ) -> None:
     """Write mappings as ``table``, ``tsv``, ``jsonl`` or ``sssom`` to a file, or to standard output.
 
@@ -66,13 +68,19 @@ def write_mappings(
         The file; standard output by default.
     metadata
         What an SSSOM mapping set says about itself.
+    origins
+        The row that each mapping came from, one a mapping: its number and its columns are written too, as
+        columns, in JSON as ``row`` and ``columns``, in SSSOM as extension slots.
 
     Raises
     ------
     InputError
         The file cannot be written.
     """
-    lines = _sssom(mappings, metadata) if format_ == "sssom" else _WRITERS[format_](mappings)
+    if format_ == "sssom":
+        lines = _sssom(mappings, metadata, origins)
+    else:
+        lines = _WRITERS[format_](mappings, origins)
     if path is not None:
         with atomic_write(path) as stream:
             stream.writelines(lines)
@@ -106,61 +114,81 @@ def _send(lines: Iterable[str]) -> None:
     binary.writelines(line.encode() for line in lines)
 
 
-def to_json(mapping: Mapping) -> str:
+def to_json(mapping: Mapping, origin: Origin | None = None) -> str:
     """Return a mapping as one line of JSON.
 
     It is ``{"query": ..., "ambiguous": false, "no_match": 0.1, "note": "", "candidates": [...]}``, and each
-    candidate ``{"rank": 1, "cui": ..., ...}``.
+    candidate ``{"rank": 1, "cui": ..., ...}``. What has an origin has ``"row": 3, "columns": {...}`` too.
     """
     candidates = [
         {field: getattr(candidate, field) for field in JSON_FIELDS} for candidate in mapping.candidates
     ]
-    record = {
+    record: dict[str, object] = {
         "query": mapping.query,
         "ambiguous": mapping.ambiguous,
         "no_match": mapping.no_match,
         "note": mapping.note,
         "candidates": candidates,
     }
+    if origin is not None:
+        record |= {ROW: origin.row, "columns": dict(origin.columns)}
     return json.dumps(record, ensure_ascii=False).translate(_ESCAPED)
 
 
-def _jsonl(mappings: Iterable[Mapping]) -> Iterator[str]:
-    for mapping in mappings:
-        yield to_json(mapping) + "\n"
+def _jsonl(mappings: Iterable[Mapping], origins: Sequence[Origin] | None) -> Iterator[str]:
+    for mapping, origin in with_origins(mappings, origins):
+        yield to_json(mapping, origin) + "\n"
 
 
-def _tsv(mappings: Iterable[Mapping]) -> Iterator[str]:
+def _tsv(mappings: Iterable[Mapping], origins: Sequence[Origin] | None) -> Iterator[str]:
     # a row a candidate, and one with empty fields for a query that has none
-    yield "\t".join(("query", *FIELDS, *_ABOUT)) + "\n"
-    for mapping in mappings:
-        about = ("yes" if mapping.ambiguous else "", mapping.no_match, mapping.note)
+    header = ("query", *FIELDS, *_ABOUT)
+    kept = labels(origins, header)
+    yield _line((*header, *([ROW] if origins is not None else []), *kept.values()))
+    for mapping, origin in with_origins(mappings, origins):
+        about: tuple[_Value, ...] = ("yes" if mapping.ambiguous else "", mapping.no_match, mapping.note)
+        if origin is not None:
+            about += (origin.row, *(origin.columns.get(name, "") for name in kept))
         for values in [_values(candidate) for candidate in mapping.candidates] or [("",) * len(FIELDS)]:
-            cells = map(_text, (mapping.query, *values, *about))
-            yield "\t".join(guard(clean(cell)) for cell in cells) + "\n"
+            yield _line((mapping.query, *values, *about))
 
 
-def _sssom(mappings: Iterable[Mapping], metadata: SssomMetadata | None) -> Iterator[str]:
+def _sssom(
+    mappings: Iterable[Mapping], metadata: SssomMetadata | None, origins: Sequence[Origin] | None
+) -> Iterator[str]:
     from deft.exchange.sssom import sssom_text
 
-    yield sssom_text(mappings, metadata)
+    yield sssom_text(mappings, metadata, origins)
 
 
-def _table(mappings: Iterable[Mapping]) -> Iterator[str]:
-    for mapping in mappings:
+def _table(mappings: Iterable[Mapping], origins: Sequence[Origin] | None) -> Iterator[str]:
+    for mapping, origin in with_origins(mappings, origins):
         yield f"{clean(mapping.query)}\n"
-        if mapping.ambiguous:
-            yield "  another concept carries the same string\n"
-        if mapping.note:
-            yield f"  {clean(mapping.note)}\n"
-        if not mapping.candidates:
-            yield "  no match\n"
-        for candidate in mapping.candidates:
-            name, matched = clean(candidate.name), clean(candidate.matched)
-            origin = "" if matched == name else f"  ← {matched}"
-            shown = name if len(name) <= _WIDTH else name[: _WIDTH - 1] + "…"
-            about = f"{candidate.rank:>2}  {candidate.cui}  {candidate.confidence:.3f}  {candidate.match:<10}"
-            yield f"  {about}  {shown:<{_WIDTH}}{origin}".rstrip() + "\n"
+        if origin is not None and origin.columns:
+            kept = (
+                f"{clean(name)}: {clean(value)}" for name, value in origin.columns.items() if clean(value)
+            )
+            yield f"  {'; '.join((f'row {origin.row}', *kept))}\n"
+        yield from (f"  {line}\n" for line in _answer(mapping))
+
+
+def _answer(mapping: Mapping) -> Iterator[str]:
+    if mapping.ambiguous:
+        yield "another concept carries the same string"
+    if mapping.note:
+        yield clean(mapping.note)
+    if not mapping.candidates:
+        yield "no match"
+    for candidate in mapping.candidates:
+        name, matched = clean(candidate.name), clean(candidate.matched)
+        origin = "" if matched == name else f"  ← {matched}"
+        shown = name if len(name) <= _WIDTH else name[: _WIDTH - 1] + "…"
+        about = f"{candidate.rank:>2}  {candidate.cui}  {candidate.confidence:.3f}  {candidate.match:<10}"
+        yield f"{about}  {shown:<{_WIDTH}}{origin}".rstrip()
+
+
+def _line(values: Iterable[_Value]) -> str:
+    return "\t".join(guard(clean(_text(value))) for value in values) + "\n"
 
 
 def _values(candidate: Candidate) -> tuple[_Value, ...]:
@@ -173,7 +201,7 @@ def _text(value: _Value) -> str:
     return f"{value:.6f}" if isinstance(value, float) else str(value)
 
 
-_WRITERS: dict[str, Callable[[Iterable[Mapping]], Iterator[str]]] = {
+_WRITERS: dict[str, Callable[[Iterable[Mapping], Sequence[Origin] | None], Iterator[str]]] = {
     "jsonl": _jsonl,
     "tsv": _tsv,
     "table": _table,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from deft.errors import InputError
 from deft.exchange.curated import only_writer, read_curated, write_curated
+from deft.exchange.origins import Origin
 from deft.exchange.review import SHEET_COLUMNS, ReviewResult, apply_review, write_review
 from deft.mapping.decisions import Decision, key_of
 from deft.mapping.results import Candidate, Mapping
@@ -187,6 +188,27 @@ class TestWrite:
         ):
             with pytest.raises(InputError, match=r"pip install 'deft\[xlsx\]'"):
                 call()
+
+
+class TestOrigins:
+    ORIGINS = tuple(
+        Origin(row, {"code": f"D{row}", "Comment": "=1\n", "row": "x"}) for row in range(1, 1 + len(MAPPINGS))
+    )
+
+    def test_rows_keep_where_they_came_from(self, sheet):
+        write_review(MAPPINGS, sheet.path, self.ORIGINS)
+        sheet.rows = sheet._load()
+        assert sheet.rows[0] == [*SHEET_COLUMNS, "row", "code", "row.Comment", "row.row"]
+        assert sheet.column("row") == ["1;2", "1", "3", "4"]  # the second query is the first one
+        assert sheet.column("code") == ["D1", "D1", "D3", "D4"]
+        assert {cell.lstrip("'") for cell in sheet.column("row.Comment")} == {"=1"}
+
+    def test_decisions_come_back_all_the_same(self, sheet, curated):
+        write_review(MAPPINGS, sheet.path, self.ORIGINS)
+        sheet.rows = sheet._load()
+        sheet.fill(2, decision="accept", comment="vu").save()
+        assert apply_review(sheet.path, curated) == ReviewResult(1, 0, 3, ())
+        assert lines(curated)[1] == "Crise du cœur\tC0000003\taccept\tinfarctus du myocarde\tvu"
 
 
 class TestApply:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from deft.corpora.cells import unguard
 from deft.corpora.delimited import read_rows
 from deft.errors import InputError
+from deft.exchange.origins import Origin
 from deft.exchange.writers import to_json, write_mappings
 from deft.mapping.results import Candidate, Mapping
 from deft.text import clean
@@ -159,6 +160,43 @@ def test_texts_that_utf_8_has_no_bytes_for(format_, tmp_path):
     write_mappings([Mapping("rhu\udce9me", (odd,))], format_, tmp_path / "m")
     (text,) = ((tmp_path / "m").read_text(encoding="utf-8"),)
     assert "rhume" in text or json.loads(text)["query"] == "rhu\udce9me"
+
+
+ORIGINS = [
+    Origin(1, {"code": "D1", "Name": "le sien", "note": "=1"}),
+    Origin(2, {"code": "D2", "Name": "", "note": ""}),
+]
+
+
+def test_a_tsv_keeps_where_its_rows_came_from(tmp_path):
+    write_mappings(MAPPINGS, "tsv", tmp_path / "m.tsv", origins=ORIGINS)
+    rows = list(csv.DictReader((tmp_path / "m.tsv").open(encoding="utf-8"), delimiter="\t"))
+    assert [*rows[0]][-5:] == ["note", "row", "code", "row.Name", "row.note"]
+    assert [row["name"] for row in rows] == ["infarctus", "cœur", ""]
+    assert [[row[name] for name in [*rows[0]][-4:]] for row in rows] == [
+        *([["1", "D1", "le sien", "'=1"]] * 2),
+        ["2", "D2", "", ""],
+    ]
+
+
+def test_jsonl_keeps_where_its_rows_came_from(tmp_path):
+    write_mappings(MAPPINGS, "jsonl", tmp_path / "m.jsonl", origins=[ORIGINS[0], Origin(7)])
+    first, second = map(json.loads, (tmp_path / "m.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (first["row"], first["columns"]) == (1, {"code": "D1", "Name": "le sien", "note": "=1"})
+    assert (second["row"], second["columns"]) == (7, {})
+
+
+def test_a_table_shows_where_its_rows_came_from(capsys):
+    write_mappings(MAPPINGS, "table", origins=ORIGINS)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["crise du cœur", "  row 1; code: D1; Name: le sien; note: =1"]
+    assert "  row 2; code: D2" in lines
+
+
+@pytest.mark.parametrize("format_", ["tsv", "jsonl", "table", "sssom"])
+def test_each_mapping_has_one_origin(format_):
+    with pytest.raises(ValueError, match="zip"):
+        write_mappings(MAPPINGS, format_, origins=ORIGINS[:1])
 
 
 def test_table_on_standard_output(capsys):
