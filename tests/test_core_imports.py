@@ -132,6 +132,11 @@ def test_every_public_name_is_there(name):
     assert name == "__version__" or inspect.getdoc(getattr(deft, name))
 
 
+def test_the_readme_lists_every_public_name(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert [name for name in deft.__all__ if name != "__version__" and f"`{name}`" not in readme] == []
+
+
 def test_public_names_are_those_of_their_modules():
     from deft.errors import DeftError
     from deft.mapping.mapper import TermMapper
