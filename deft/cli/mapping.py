@@ -91,13 +91,17 @@ def map_terms(
         MapFormat | None, typer.Option("--format", help="Default: table for terms, tsv for a file.")
     ] = None,
     table: Annotated[
-        Path | None, typer.Option("--input", help="Table (CSV or TSV) of terms instead of TERM...")
+        Path | None,
+        typer.Option("--input", help="Table (CSV or TSV) of terms instead of TERM..., - for standard input."),
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the terms in --input.")] = "Terme",
     group_column: Annotated[
         str | None,
         typer.Option(help="Column of --input with the semantic group that each term must be mapped to."),
     ] = None,
+    keep_columns: Annotated[
+        bool, typer.Option("--keep-columns", help="Write the columns of --input too, beside the row number.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
     mapping_set_id: Annotated[
         str, typer.Option(help="SSSOM: URI of the mapping set; by default made from its content.")
@@ -118,41 +122,44 @@ def map_terms(
 
     Example: deft map --input lexicon.csv --column Terme --format sssom --output mapping.sssom.tsv
     """
+    from deft.exchange.origins import map_rows, origins_of
     from deft.exchange.writers import write_mappings
     from deft.mapping.filters import ConceptFilter
+    from deft.terminology.lexicon import read_queries
     from deft.text import clean
 
     if bool(terms) == (table is not None):
         raise InputError(
             "give terms or --input, one of the two.", remedy='For example: deft map "vision double"'
         )
-    queries, groups = [clean(term) for term in terms or ()], None
-    if table is not None:
-        from deft.terminology.lexicon import read_queries
-
-        queries, groups = read_queries(table, column, group_column)
+    if keep_columns and table is None:
+        raise InputError("terms have no columns to keep.", remedy="Give them as a table, with --input.")
+    rows = None if table is None else read_queries(table, column, group_column)
     chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
     metadata = _metadata(chosen, mapping_set_id, license_, creator)
-    mappings = open_mapper(index, curated).map(
-        queries,
-        k=top_k,
-        threshold=threshold,
-        channel=channel.value,
-        min_confidence=min_confidence,
-        keep=ConceptFilter(
+    mapper = open_mapper(index, curated)
+    options: dict[str, Any] = {
+        "k": top_k,
+        "threshold": threshold,
+        "channel": channel.value,
+        "min_confidence": min_confidence,
+        "keep": ConceptFilter(
             languages=language or (),
             sources=source or (),
             semantic_types=semantic_type or (),
             semantic_groups=semantic_group or (),
         ),
-        groups=groups,
-        progress=table is not None,
-    )
-    write_mappings(mappings, chosen.value, output, metadata=metadata)
+    }
+    if rows is None:
+        mappings, origins = mapper.map([clean(term) for term in terms or ()], **options), None
+    else:
+        mappings = map_rows(mapper, rows, progress=True, **options)
+        origins = origins_of(rows, columns=keep_columns)
+    write_mappings(mappings, chosen.value, output, metadata=metadata, origins=origins)
     if review is not None:
         from deft.exchange.review import write_review
 
-        write_review(mappings, review)
+        write_review(mappings, review, origins)
 
 
 def _metadata(

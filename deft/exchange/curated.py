@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from deft.corpora.cells import guard, unguard
+from deft.corpora.cells import guard
 from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.files import atomic_write, cannot_write
@@ -127,7 +127,7 @@ def _decisions(path: Path) -> Iterator[Decision]:
             remedy="Move it into the column comment.",
         )
     for line, row in rows:
-        cells = {column: clean(unguard(row.get(column, ""))) for column in COLUMNS}
+        cells = {column: clean(row.get(column, "")) for column in COLUMNS}
         accepted = verdict(cells["decision"])
         for column, wrong in {
             "query": not cells["query"],

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from deft.mapping import results
 from deft.text import fold
+
+if TYPE_CHECKING:
+    from deft.mapping.mapper import TermMapper
+    from deft.terminology.lexicon import QueryRow
 
 _T = TypeVar("_T")
 
@@ -55,3 +60,25 @@ def labels(origins: Sequence[Origin] | None, taken: Collection[str]) -> dict[str
         used.add(fold(label))
         named[name] = label
     return named
+
+
+def origins_of(rows: Iterable[QueryRow], *, columns: bool) -> list[Origin]:
+    """Return where the rows of a table are from, with all their columns that have a name if `columns`."""
+    return [
+        Origin(row.number, {name: cell for name, cell in row.cells.items() if name and columns})
+        for row in rows
+    ]
+
+
+def map_rows(mapper: TermMapper, rows: Sequence[QueryRow], **options: Any) -> list[results.Mapping]:  # noqa: ANN401
+    """Map the terms of a table, one mapping a row: a row without a term has no match, and a note says why.
+
+    The options are those of `TermMapper.map`.
+    """
+    asked = [row for row in rows if not row.note]
+    groups = [row.group for row in asked]
+    answers = iter(mapper.map([row.text for row in asked], groups=groups, **options))
+    return [
+        results.Mapping(row.text, (), note=row.note, no_match=1.0) if row.note else next(answers)
+        for row in rows
+    ]

@@ -149,7 +149,7 @@ def test_a_tsv_is_read_as_it_was_written(made):
         path = Path(folder) / "m.tsv"
         write_mappings(mappings, "tsv", path)
         rows = [row for _, row in read_rows(path, ("query", "name", "note"))]
-    assert [tuple(unguard(row[name]) for name in ("query", "name", "note")) for row in rows] == [
+    assert [tuple(row[name] for name in ("query", "name", "note")) for row in rows] == [
         tuple(map(clean, texts)) for texts in made
     ]
 
