@@ -9,6 +9,7 @@ import json
 import logging
 import mmap
 import shutil
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _JOB, _LOCK = "job.json", "lock"
+STDIN = Path("-")
 WORKING_FILES = (_JOB, _LOCK)
 """What is in a folder only while it is being written."""
 
@@ -180,7 +182,7 @@ def read_text(path: Path, *, mixed: bool = False) -> str:
     Parameters
     ----------
     path
-        The file.
+        The file; `STDIN` is standard input.
     mixed
         Take a line that is not UTF-8 for Windows-1252, and log which lines those are: files that were pasted
         together have both.
@@ -192,7 +194,8 @@ def read_text(path: Path, *, mixed: bool = False) -> str:
     """
     path = Path(path)
     try:
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
+        data = gzip.decompress(data) if path.suffix == ".gz" else data
     except (OSError, EOFError, zlib.error) as error:
         raise cannot_read(path, error) from error
     if data.startswith(_UTF16):

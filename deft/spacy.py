@@ -9,8 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal
 
-from deft.errors import InputError
-from deft.mapping.results import Candidate, Mapping
+from deft import Candidate, InputError, Mapping
 from deft.terminology.semantic_groups import types_of
 from deft.text import clean
 
@@ -135,8 +134,7 @@ class DeftLinker(Pipe):
         self._open()
 
     def _open(self) -> None:
-        from deft.exchange.curated import read_curated
-        from deft.mapping.mapper import TermMapper
+        from deft import TermMapper, read_curated
 
         path = self.cfg["curated"]
         curated = None if path is None else read_curated(path)

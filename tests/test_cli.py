@@ -135,10 +135,13 @@ class TestMap:
             "rhume",
         ]
         for record in records:
-            assert list(record) == ["query", "ambiguous", "no_match", "note", "candidates"]
+            assert list(record) == [
+                *("query", "ambiguous", "no_match", "note", "candidates", "row", "columns")
+            ]
             assert [candidate["rank"] for candidate in record["candidates"]] == [1, 2, 3]
             assert all(list(candidate) == CANDIDATE for candidate in record["candidates"])
         assert records[2]["candidates"][0]["cui"] == "C0000003"
+        assert [record.pop("row") for record in records] == [1, 2, 3, 4]
         assert records[1] == records[3]
         assert [record["ambiguous"] for record in records] == [False, True, False, True]
 
@@ -202,15 +205,81 @@ class TestMap:
         arguments = ("map", "--input", tmp_path / "t.csv", "--index", built, "--format", "jsonl")
         plain = [json.loads(line) for line in run(*arguments).out.splitlines()]
         done = run(*arguments, "--group-column", "groupe")
-        diso, free, anat, unknown = (json.loads(line) for line in done.out.splitlines())
+        diso, free, anat, unknown, empty = (json.loads(line) for line in done.out.splitlines())
         assert [row["cui"] for row in anat["candidates"]] == ["C0000004"]
         assert "C0000004" not in {row["cui"] for row in diso["candidates"]}
-        assert free == unknown == plain[1]
+        assert free["candidates"] == unknown["candidates"] == plain[1]["candidates"]
+        assert (empty["query"], empty["candidates"], empty["row"]) == ("", [], 5)
         assert "t.csv, line 5: there is no semantic group 'coeur'" in caplog.text
-        assert "t.csv, line 6: the term is empty; the row is left out." in caplog.text
+        assert "t.csv: 1 rows hold no term and have no match: lines 6." in caplog.text
         done = run(*arguments, "--group-column", "absent")
         assert (done.code, done.out) == (2, "")
         assert "no column 'absent'" in done.err
+
+    @pytest.fixture
+    def codes(self, tmp_path):
+        path = tmp_path / "codes.csv"
+        path.write_text(
+            'sourceCode;sourceName;name\nD1;"rhume";=1\nD2;;x\nD3;NA;y\n\nD4;Na;z\nD1;rhume;w\n', "utf-8"
+        )
+        return path
+
+    @pytest.mark.parametrize("keep", [False, True])
+    def test_rows_join_back(self, run, built, codes, tmp_path, keep):
+        arguments = ("map", "--input", codes, "--column", "sourceName", "--index", built, "--top-k", 2)
+        options = ("--keep-columns",) if keep else ()
+        done = run(*arguments, *options, "--format", "jsonl", "--review", tmp_path / "r.csv")
+        records = [json.loads(line) for line in done.out.splitlines()]
+        assert [record["row"] for record in records] == [1, 2, 3, 4, 5]
+        assert [record["query"] for record in records] == ["rhume", "", "NA", "Na", "rhume"]
+        assert [len(record["candidates"]) for record in records] == [2, 0, 0, 2, 2]
+        assert {record["note"] for record in records[1:3]} == {"the cell holds no term"}
+        assert [record["no_match"] for record in records[1:3]] == [1, 1]
+        first = {"sourceCode": "D1", "sourceName": "rhume", "name": "=1"}
+        assert records[0]["columns"] == (first if keep else {})
+        kept = ["sourceCode", "sourceName", "row.name"] if keep else []
+        table = pd.read_csv(tmp_path / "r.csv", sep=";", dtype=str, keep_default_na=False)
+        assert [*table.columns][12:] == ["row", *kept]
+        assert [*table["row"]] == ["1;5", "1;5", "2", "3", "4", "4"]
+        run(*arguments, *options, "--format", "tsv", "--output", tmp_path / "m.tsv")
+        table = pd.read_csv(tmp_path / "m.tsv", sep="\t", keep_default_na=False)
+        assert [*table.columns][18:] == ["row", *kept]
+        mine = pd.read_csv(codes, sep=";", keep_default_na=False)
+        joined = table.join(mine, on=table["row"] - 1, rsuffix=".mine")
+        assert [*joined["sourceCode"]] == ["D1", "D1", "D2", "D3", "D4", "D4", "D1", "D1"]
+        sssom = run(*arguments, *options, "--format", "sssom").out.splitlines()
+        header = next(line for line in sssom if not line.startswith("#")).split("\t")
+        assert ("ext_sourceCode" in header, "ext_row" in header) == (keep, True)
+
+    def test_what_was_written_is_read_again(self, run, built, codes, tmp_path):
+        run("map", "- rhume", "=cœur", "--index", built, "--format", "tsv", "--output", tmp_path / "m.tsv")
+        done = run(
+            "map", "--input", tmp_path / "m.tsv", "--column", "query", "--index", built, "--format", "jsonl"
+        )
+        assert {json.loads(line)["query"] for line in done.out.splitlines()} == {"- rhume", "=cœur"}
+
+    def test_columns_of_no_table(self, run, built):
+        done = run("map", "rhume", "--keep-columns", "--index", built)
+        assert (done.code, done.out) == (2, "")
+        assert "terms have no columns to keep" in done.err
+
+    def test_terms_that_begin_with_a_dash(self, run, built):
+        options = ("--index", built, "--format", "jsonl", "--threshold", "-1")
+        terms = ["- rhume", "-rhume", "-- rhume", "–rhume", "-"]
+        done = run("map", *terms, *options)
+        found = [json.loads(line) for line in done.out.splitlines()]
+        assert (done.code, [record["query"] for record in found]) == (0, terms)
+        assert [record["candidates"][0]["cui"] for record in found[:4]] == ["C0000001"] * 4
+        done = run("map", *options, "--", "--rhume", "-k")
+        assert [json.loads(line)["query"] for line in done.out.splitlines()] == ["--rhume", "-k"]
+        assert run("explain", "- rhume", "--index", built).out.startswith("- rhume\n")
+
+    @pytest.mark.parametrize("wrong", ["--top-K", "--formt=tsv", "-k", "--rhume"])
+    def test_a_mistyped_option_is_no_term(self, run, built, wrong):
+        done = run("map", "- rhume", wrong, "3", "--index", built)
+        assert (done.code, done.out) == (2, "")
+        assert "[--] TERM" in done.err
+        assert "No such option" in done.err
 
     def test_sssom(self, run, built, tmp_path):
         done = run("map", "crise cardiaque", "zzz", "--index", built, "--format", "sssom", "--top-k", 2)
@@ -235,6 +304,21 @@ class TestMap:
             out,
         )
         assert out.read_text(encoding="utf-8") == done.out
+
+    def test_what_sssom_says_about_itself(self, run, built):
+        about = ("--mapping-set-id", "https://example.org/s", "--license", "https://example.org/l")
+        creators = ("--creator", "0000-0002-1825-0097", "--creator", "Ada")
+        sssom = ("map", "rhume", "--index", built, "--format", "sssom")
+        done = run(*sssom, *about, *creators)
+        for line in ("mapping_set_id: https://example.org/s", "license: https://example.org/l", "  - Ada"):
+            assert f"#{line}\n" in done.out
+        assert "#  - orcid:0000-0002-1825-0097\n" in done.out
+        done = run(*sssom, "--license", "CC BY")
+        assert (done.code, done.out) == (2, "")
+        assert done.err.startswith("deft: field license: 'CC BY' is no http(s) URI.")
+        done = run("map", "rhume", "--index", built, *creators)
+        assert (done.code, done.out) == (2, "")
+        assert "Add --format sssom" in done.err
 
     def test_control_characters_and_a_long_term(self, run, built, caplog):
         with caplog.at_level(logging.WARNING):
@@ -353,7 +437,7 @@ class TestDecisions:
         done = run("map", "rhume", "--index", built, "--curated", tmp_path / "c.tsv")
         assert done.code == 0
         assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [
-            "C0999999, for 'rhume', is not in the index; the line has no effect."
+            "C0999999 is not in the index; the line has no effect."
         ]
 
 
@@ -803,6 +887,16 @@ def shell(*arguments, **options):
 class TestProcess:
     """What only a real process shows."""
 
+    def test_terms_from_standard_input(self, built, lexicon):
+        table = lexicon.read_text(encoding="utf-8")
+        arguments = ("map", "--index", built, "--format", "tsv", "--input")
+        piped = shell(*arguments, "-", input=table)
+        assert piped.returncode == 0, piped.stderr
+        assert piped.stdout == shell(*arguments, lexicon).stdout
+        wrong = shell(*arguments, "-", "--column", "Nom", input=table)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert wrong.stderr.startswith("deft: -:1: no column 'Nom'.")
+
     def test_tracebacks_only_on_demand(self, tmp_path):
         plain = shell("map", "a", "--index", tmp_path)
         assert (plain.returncode, plain.stdout) == (2, "")
@@ -818,6 +912,25 @@ class TestProcess:
         assert done.returncode == 0
         assert len(done.stdout.splitlines()) == 1
         assert done.stderr.startswith("WARNING: 1 of 1 texts have more than 64 tokens and were truncated")
+
+    @pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+    def test_a_console_that_is_not_utf_8(self, built, encoding):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        command = [sys.executable, "-m", "deft.cli"]
+        terms = ("crise cardiaque", "cœur α")
+
+        def printed(*arguments):
+            whole = [*command, *arguments, "--index", built]
+            done = subprocess.run(whole, capture_output=True, env=environment, check=False)
+            assert (done.returncode, done.stderr) == (0, b"")
+            return done.stdout
+
+        lines = printed("map", *terms).decode(encoding).splitlines()
+        assert lines[1].endswith("<- crise cardiaque")
+        assert {"ascii": "c?ur ?", "cp1252": "cœur ?"}[encoding] in lines
+        assert b"C0000004" in printed("explain", terms[1])
+        for data in ("tsv", "jsonl", "sssom"):  # for programs: in UTF-8, as in a file
+            assert "cœur α" in printed("map", terms[1], "--format", data).decode()
 
     def test_a_reader_that_has_seen_enough(self, built, lexicon):
         lexicon.write_text("Terme\n" + "".join(f"rhume {place}\n" for place in range(3000)))

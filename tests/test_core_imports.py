@@ -1,5 +1,6 @@
 """The installed core maps terms without torch, and `import deft` costs nothing."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -128,6 +129,12 @@ def test_the_command_line_stays_light():
 def test_every_public_name_is_there(name):
     assert getattr(deft, name) is not None
     assert name in dir(deft)
+    assert name == "__version__" or inspect.getdoc(getattr(deft, name))
+
+
+def test_the_readme_lists_every_public_name(root):
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert [name for name in deft.__all__ if name != "__version__" and f"`{name}`" not in readme] == []
 
 
 def test_public_names_are_those_of_their_modules():

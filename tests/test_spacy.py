@@ -349,6 +349,24 @@ def test_spawned_workers_open_the_index_again(pipeline):
     assert links(back(doc)) == [("rhume", "C0000001")]
 
 
+def test_a_whole_pipeline_is_pickled(pipeline):
+    nlp = pipeline(k=2)
+    back = pickle.loads(pickle.dumps(nlp))
+    assert back.get_pipe("deft_linker").cfg == nlp.get_pipe("deft_linker").cfg
+    assert links(back("un rhume")) == links(nlp("un rhume")) == [("rhume", "C0000001")]
+
+
+def test_no_text_of_a_patient_is_logged(pipeline, tmp_path, caplog):
+    curated = tmp_path / "c.tsv"
+    rows = ("rhume\tC9999999\taccept", "rhume\tC0000001\taccept", "crise cardiaque\tC8888888\treject")
+    curated.write_text("\n".join(("query\tcui\tdecision", *rows, "")))
+    nlp = pipeline(curated=str(curated), min_confidence=0.9)
+    for _ in nlp.pipe([*SENTENCES, "crise cardiaque " * 500]):
+        pass
+    assert "C9999999 is not in the index" in caplog.text
+    assert not [word for word in ("rhume", "crise", "cardiaque") if word in caplog.text.casefold()]
+
+
 def test_pipelines_without_a_linker_stay_light():
     # spaCy imports the module with every pipeline, linked or not
     code = "import sys, deft.spacy; print({'faiss', 'onnxruntime', 'pyarrow'} & set(sys.modules))"

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from deft.cli.common import EXPERIMENTS, Channel, ChannelName, Index, Values, print_record
 from deft.errors import InputError
 
 if TYPE_CHECKING:
+    from deft.exchange.sssom import SssomMetadata
     from deft.mapping.mapper import TermMapper
+
+
+_OPTION = re.compile(r"-[A-Za-z]|--[A-Za-z][^\s=]*(=.*)?", re.DOTALL)
+
+
+class TermCommand(TyperCommand):
+    """A command whose terms may begin with a dash: "- toux" is one, a mistyped option is not."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 - click's, or typer's copy of it
+        """Take what no option looks like for a term; after ``--`` everything is one."""
+        known = {name for option in self.get_params(ctx) for name in (*option.opts, *option.secondary_opts)}
+        options = (word.partition("=")[0] for word in takewhile("--".__ne__, args) if _OPTION.fullmatch(word))
+        ctx.ignore_unknown_options = known.issuperset(options)
+        return super().parse_args(ctx, args)
 
 
 class MapFormat(StrEnum):
@@ -39,7 +57,11 @@ def open_mapper(index: Path, curated: Path | None) -> TermMapper:
 
 def map_terms(
     terms: Annotated[
-        Values, typer.Argument(help="Terms to map, each in quotes if it has spaces.", metavar="TERM...")
+        Values,
+        typer.Argument(
+            help="Terms to map, each in quotes if it has spaces; those that look like an option after --.",
+            metavar="[--] TERM",
+        ),
     ] = None,
     *,
     index: Index = Path("umls_index"),
@@ -69,14 +91,27 @@ def map_terms(
         MapFormat | None, typer.Option("--format", help="Default: table for terms, tsv for a file.")
     ] = None,
     table: Annotated[
-        Path | None, typer.Option("--input", help="Table (CSV or TSV) of terms instead of TERM...")
+        Path | None,
+        typer.Option("--input", help="Table (CSV or TSV) of terms instead of TERM..., - for standard input."),
     ] = None,
     column: Annotated[str, typer.Option(help="Column of the terms in --input.")] = "Terme",
     group_column: Annotated[
         str | None,
         typer.Option(help="Column of --input with the semantic group that each term must be mapped to."),
     ] = None,
+    keep_columns: Annotated[
+        bool, typer.Option("--keep-columns", help="Write the columns of --input too, beside the row number.")
+    ] = False,
     output: Annotated[Path | None, typer.Option(help="File to write instead of standard output.")] = None,
+    mapping_set_id: Annotated[
+        str, typer.Option(help="SSSOM: URI of the mapping set; by default made from its content.")
+    ] = "",
+    license_: Annotated[
+        str, typer.Option("--license", help="SSSOM: URI of the licence; by default none is stated.")
+    ] = "",
+    creator: Annotated[
+        Values, typer.Option(help="SSSOM: ORCID or name of who made the mappings. May be repeated.")
+    ] = None,
     review: Annotated[
         Path | None, typer.Option(help="Write a review sheet (.xlsx or .csv) too; see deft review apply.")
     ] = None,
@@ -87,44 +122,64 @@ def map_terms(
 
     Example: deft map --input lexicon.csv --column Terme --format sssom --output mapping.sssom.tsv
     """
+    from deft.exchange.origins import map_rows, origins_of
     from deft.exchange.writers import write_mappings
     from deft.mapping.filters import ConceptFilter
+    from deft.terminology.lexicon import read_queries
     from deft.text import clean
 
     if bool(terms) == (table is not None):
         raise InputError(
             "give terms or --input, one of the two.", remedy='For example: deft map "vision double"'
         )
-    queries, groups = [clean(term) for term in terms or ()], None
-    if table is not None:
-        from deft.terminology.lexicon import read_queries
-
-        queries, groups = read_queries(table, column, group_column)
-    mappings = open_mapper(index, curated).map(
-        queries,
-        k=top_k,
-        threshold=threshold,
-        channel=channel.value,
-        min_confidence=min_confidence,
-        keep=ConceptFilter(
+    if keep_columns and table is None:
+        raise InputError("terms have no columns to keep.", remedy="Give them as a table, with --input.")
+    rows = None if table is None else read_queries(table, column, group_column)
+    chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
+    metadata = _metadata(chosen, mapping_set_id, license_, creator)
+    mapper = open_mapper(index, curated)
+    options: dict[str, Any] = {
+        "k": top_k,
+        "threshold": threshold,
+        "channel": channel.value,
+        "min_confidence": min_confidence,
+        "keep": ConceptFilter(
             languages=language or (),
             sources=source or (),
             semantic_types=semantic_type or (),
             semantic_groups=semantic_group or (),
         ),
-        groups=groups,
-        progress=table is not None,
-    )
-    chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
-    write_mappings(mappings, chosen.value, output)
+    }
+    if rows is None:
+        mappings, origins = mapper.map([clean(term) for term in terms or ()], **options), None
+    else:
+        mappings = map_rows(mapper, rows, progress=True, **options)
+        origins = origins_of(rows, columns=keep_columns)
+    write_mappings(mappings, chosen.value, output, metadata=metadata, origins=origins)
     if review is not None:
         from deft.exchange.review import write_review
 
-        write_review(mappings, review)
+        write_review(mappings, review, origins)
+
+
+def _metadata(
+    chosen: MapFormat, mapping_set_id: str, license_: str, creators: Values
+) -> SssomMetadata | None:
+    given = {"mapping_set_id": mapping_set_id, "license": license_, "creators": tuple(creators or ())}
+    stated: dict[str, Any] = {field: value for field, value in given.items() if value}
+    if not stated:
+        return None
+    if chosen is not MapFormat.sssom:
+        raise InputError("only SSSOM says who made it, under what.", remedy="Add --format sssom.")
+    from deft.exchange.sssom import SssomMetadata
+
+    return SssomMetadata(**stated)
 
 
 def explain_term(
-    term: Annotated[str, typer.Argument(help="Term to explain, in quotes if it has spaces.")],
+    term: Annotated[
+        str, typer.Argument(help="Term to explain, in quotes if it has spaces.", metavar="[--] TERM")
+    ],
     *,
     index: Index = Path("umls_index"),
     top_k: Annotated[int, typer.Option(min=1, help="Concepts to show.")] = 5,
@@ -136,10 +191,10 @@ def explain_term(
 
     Example: deft explain "vision double" --index umls_index
     """
+    from deft.exchange.writers import show
     from deft.mapping.explain import explain
 
-    for line in explain(open_mapper(index, curated), term, top_k).lines():
-        typer.echo(line)
+    show(f"{line}\n" for line in explain(open_mapper(index, curated), term, top_k).lines())
 
 
 def review_apply(

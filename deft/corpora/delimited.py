@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deft.corpora.cells import unguard
 from deft.errors import InputError
 from deft.files import read_text
 
@@ -59,7 +60,7 @@ def read_table(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool =
 
 
 def read_rows(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = False) -> Rows:
-    """Read a table of strings; empty cells are "".
+    """Read a table of strings; empty cells are "", and what was guarded from spreadsheets is as it was.
 
     The delimiter is a tab in a `.tsv`, where quotes are letters like others. Elsewhere it is the character of
     the header that parts it into the wanted columns: the one of ``, ; tab |`` that it holds most often, or
@@ -68,7 +69,7 @@ def read_rows(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = 
     Parameters
     ----------
     path
-        The file, `.gz` allowed.
+        The file, `.gz` allowed; "-" is standard input.
     columns
         Columns that must be there.
     mixed
@@ -82,6 +83,7 @@ def read_rows(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = 
     path = Path(path)
     text = read_text(path, mixed=mixed)
     lines, rows = _parse(path, text, columns)
+    rows = [[unguard(cell) for cell in row] for row in rows]
     names = [name.strip() for name in rows[0]]
     _check_columns(path, lines[0], names, columns)
     for line, row in zip(lines, rows, strict=True):

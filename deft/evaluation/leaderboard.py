@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from deft.config import DataKind
+from deft.corpora.cells import guard_row, unguard
 from deft.errors import InputError
 from deft.files import atomic_write, read_json
 
@@ -176,7 +177,8 @@ def _column(kind: DataKind, number: str) -> str:
 def _line(row: Row) -> dict[str, Any]:
     labels = {name: getattr(row, name) for name in (*_LABELS, "source")}
     numbers = {_column(row.data, number): getattr(row, number) for number in _NUMBERS}
-    return {name: "" if value is None else value for name, value in (labels | numbers).items()}
+    values = ("" if value is None else value for value in (labels | numbers).values())
+    return dict(zip(labels | numbers, guard_row(values), strict=True))
 
 
 def _parse(path: Path, number: int, line: Mapping[str, str]) -> Row:
@@ -188,7 +190,8 @@ def _parse(path: Path, number: int, line: Mapping[str, str]) -> Row:
         year = int(line["year"]) if line["year"] else None
     except ValueError as error:
         raise InputError(f"holds a number that is none ({error}).", path=path, line=number) from error
-    return Row(line["task"], line["metric"], line["system"], year, kinds[0], value, low, high, line["source"])
+    task, metric, system, source = (unguard(line[name]) for name in ("task", "metric", "system", "source"))
+    return Row(task, metric, system, year, kinds[0], value, low, high, source)
 
 
 def _float(text: str) -> float | None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from deft.corpora.cells import guard_row, unguard
 from deft.errors import InputError
 from deft.evaluation.metrics import (
     Statistic,
@@ -339,10 +340,11 @@ def write_misses(path: Path, misses: Iterable[Miss]) -> None:
     others = dict.fromkeys(name for row in rows for name in row["row"])
     with atomic_write(path) as stream:
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow([*_COLUMNS, *(f"row.{name}" if name in _COLUMNS else name for name in others)])
+        foreign = (f"row.{name}" if name in _COLUMNS else name for name in others)
+        writer.writerow(guard_row([*_COLUMNS, *foreign]))
         for row in rows:
             own = (row["row"].get(name, "") for name in others)
-            writer.writerow([*(row[name] for name in _COLUMNS), *own])
+            writer.writerow(guard_row([*(row[name] for name in _COLUMNS), *own]))
 
 
 def read_misses(path: Path) -> list[Miss]:
@@ -411,6 +413,7 @@ def _hardness(miss: Miss) -> tuple[float, float, str]:
 
 
 def _parse(row: dict[str, str]) -> Miss:
+    row = {unguard(name): unguard(cell) for name, cell in row.items()}
     texts: dict[str, Any] = {name: row[name] for name in _TEXTS}
     numbers: dict[str, Any] = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
     rank = int(row["rank"]) if row["rank"] else None

@@ -5,10 +5,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import re
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,15 +15,18 @@ from typing import IO, TYPE_CHECKING, TypeAlias
 from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile
 
+from deft.corpora.cells import guard_row, unguard
 from deft.errors import InputError
 from deft.exchange.curated import (
     ACCEPT,
     REJECT,
     curated_path,
+    only_writer,
     read_curated,
     verdict,
     write_curated,
 )
+from deft.exchange.origins import ROW, Origin, labels, with_origins
 from deft.files import atomic_write, cannot_read
 from deft.mapping.decisions import Decision, key_of
 from deft.text import clean, fold
@@ -52,8 +54,9 @@ SHEET_COLUMNS = {
 
 _NEEDED = ("id", "query", "cui", "decision")
 _TITLE = "review"
-_FORMULA = re.compile(r"'*[=+\-@]")
-_GUARDED = re.compile(r"'+[=+\-@]")
+_MOST_ROWS = 1_048_576  # of a sheet, in any spreadsheet
+# RuntimeError is what encrypted parts raise, and such that are packed in a way that Python does not know.
+_UNREADABLE = (BadZipFile, EOFError, LookupError, ParseError, RuntimeError, TypeError, ValueError, zlib.error)
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 _Cell: TypeAlias = str | int | float
@@ -79,7 +82,9 @@ class ReviewResult:
     problems: tuple[Problem, ...]
 
 
-def write_review(mappings: Iterable[Mapping], path: str | Path) -> None:
+def write_review(
+    mappings: Iterable[Mapping], path: str | Path, origins: Sequence[Origin] | None = None
+) -> None:
     """Write a review sheet: a row a proposal, with empty columns `decision` and `comment` to fill in.
 
     A query without proposals has a row too, so that it is seen. A query that comes again, in the same or
@@ -92,6 +97,9 @@ def write_review(mappings: Iterable[Mapping], path: str | Path) -> None:
     path
         A workbook (.xlsx, the safer: no cell is changed on the way) or a table (.csv, UTF-8 with byte order
         mark and semicolons, as a French Excel opens it).
+    origins
+        The row that each mapping came from, one a mapping: the sheet has their numbers, several separated by
+        ``;``, and the columns of the first.
 
     Raises
     ------
@@ -99,13 +107,13 @@ def write_review(mappings: Iterable[Mapping], path: str | Path) -> None:
         The suffix is another one, the file cannot be written, or openpyxl is not installed.
     """
     path = Path(path)
-    proposals = _proposals(mappings)
+    rows = _rows(mappings, origins)
     if _suffix(path) == ".csv":
         with atomic_write(path) as stream:
-            _write_csv(proposals, stream)
+            _write_csv(rows, stream)
         return
     _need_openpyxl()
-    book = _workbook(proposals)
+    book = _workbook(rows)
     with atomic_write(path, binary=True) as stream:
         book.save(stream)
 
@@ -114,7 +122,8 @@ def apply_review(sheet: str | Path, curated: str | Path) -> ReviewResult:
     """Merge the decisions of a review sheet into a curated file.
 
     A later decision replaces an earlier one about the same query and concept. Several concepts may be
-    accepted for a query. Rows that cannot be used are reported and left out, the others are merged.
+    accepted for a query. Rows that cannot be used are reported and left out, the others are merged. Of two
+    calls at the same time, the second waits for the first.
 
     Parameters
     ----------
@@ -127,18 +136,20 @@ def apply_review(sheet: str | Path, curated: str | Path) -> ReviewResult:
     Raises
     ------
     InputError
-        The sheet or the curated file cannot be read as a whole, or not be written. Nothing is changed then.
+        The sheet or the curated file cannot be read as a whole, or not be written, or another process holds
+        the curated file for more than a minute. Nothing is changed then.
     """
     target = curated_path(curated)
-    known = {decision.pair: decision for decision in read_curated(target)} if target.exists() else {}
     found, undecided, problems = _judge_all(_records(Path(sheet)))
     decided: dict[_Pair, Decision] = {}
-    for pair, decisions in found.items():
-        if len({decision.accepted for decision in decisions}) > 1:
-            problems += _contradiction(decisions)
-        else:
-            decided[pair] = _merged([*([known[pair]] if pair in known else []), *decisions])
-    write_curated((known | decided).values(), target)
+    with only_writer(target):
+        known = {decision.pair: decision for decision in read_curated(target)} if target.exists() else {}
+        for pair, decisions in found.items():
+            if len({decision.accepted for decision in decisions}) > 1:
+                problems += _contradiction(decisions)
+            else:
+                decided[pair] = _merged([*([known[pair]] if pair in known else []), *decisions])
+        write_curated((known | decided).values(), target)
     accepted = sum(decision.accepted for decision in decided.values())
     in_order = tuple(sorted(problems, key=lambda problem: problem.line))
     return ReviewResult(accepted, len(decided) - accepted, undecided, in_order)
@@ -149,50 +160,52 @@ def _id(query: str, cui: str) -> str:
     return "p" + hashlib.sha256(f"{key_of(query)}\t{cui}".encode()).hexdigest()[:12]
 
 
-def _proposals(mappings: Iterable[Mapping]) -> Iterator[tuple[_Cell, ...]]:
-    """Return the rows of the sheet, without the columns that a person fills in."""
-    seen: set[str] = set()
-    for mapping in mappings:
-        query = clean(mapping.query)
-        rows: list[tuple[_Cell, ...]] = [
-            (
-                _id(query, candidate.cui),
-                query,
-                candidate.rank,
-                candidate.cui,
-                clean(candidate.name),
-                clean(candidate.matched),
-                candidate.match,
-                round(float(candidate.confidence), 3),
-                ";".join(candidate.semantic_types),
-                clean(candidate.definition),
-            )
-            for candidate in mapping.candidates
-        ]
-        for row in rows or [(_id(query, ""), query, *[""] * 8)]:
-            if row[0] not in seen:
-                seen.add(str(row[0]))
-                yield row
+def _rows(mappings: Iterable[Mapping], origins: Sequence[Origin] | None) -> list[list[_Cell]]:
+    """Return the header and the rows of the sheet."""
+    kept = labels(origins, SHEET_COLUMNS)
+    first: dict[str, tuple[tuple[_Cell, ...], list[Origin]]] = {}
+    for mapping, origin in with_origins(mappings, origins):
+        for proposal in _proposals(mapping):
+            met = first.setdefault(str(proposal[0]), (proposal, []))[1]
+            met += [origin] if origin is not None else []
+    rows: list[list[_Cell]] = [[*SHEET_COLUMNS]]
+    if origins is not None:
+        rows[0] += [ROW, *kept.values()]
+    for proposal, met in first.values():
+        row: list[_Cell] = [*proposal, "", ""]
+        if met:
+            row += [";".join(str(origin.row) for origin in met)]
+            row += [clean(met[0].columns.get(name, "")) for name in kept]
+        rows.append(row)
+    return rows
 
 
-def _write_csv(proposals: Iterable[tuple[_Cell, ...]], stream: IO[str]) -> None:
+def _proposals(mapping: Mapping) -> Iterator[tuple[_Cell, ...]]:
+    """Yield the proposals for a query, without the columns that a person fills in."""
+    query = clean(mapping.query)
+    for candidate in mapping.candidates:
+        yield (
+            _id(query, candidate.cui),
+            query,
+            candidate.rank,
+            candidate.cui,
+            clean(candidate.name),
+            clean(candidate.matched),
+            candidate.match,
+            round(float(candidate.confidence), 3),
+            ";".join(candidate.semantic_types),
+            clean(candidate.definition),
+        )
+    if not mapping.candidates:
+        yield (_id(query, ""), query, *[""] * 8)
+
+
+def _write_csv(rows: list[list[_Cell]], stream: IO[str]) -> None:
     stream.write("\ufeff")
-    writer = csv.writer(stream, delimiter=";")
-    writer.writerow(SHEET_COLUMNS)
-    for row in proposals:
-        writer.writerow([*map(_guard, row), "", ""])
+    csv.writer(stream, delimiter=";").writerows(map(guard_row, rows))
 
 
-def _guard(value: _Cell) -> _Cell:
-    """Put an apostrophe before what a spreadsheet would compute."""
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
-
-
-def _unguard(cell: str) -> str:
-    return cell[1:] if _GUARDED.match(cell) else cell
-
-
-def _workbook(proposals: Iterable[tuple[_Cell, ...]]) -> Workbook:
+def _workbook(rows: list[list[_Cell]]) -> Workbook:
     from openpyxl import Workbook
     from openpyxl.cell import WriteOnlyCell
     from openpyxl.utils import get_column_letter
@@ -212,12 +225,10 @@ def _workbook(proposals: Iterable[tuple[_Cell, ...]]) -> Workbook:
     letters = {column: get_column_letter(place) for place, column in enumerate(SHEET_COLUMNS, start=1)}
     for column, width in SHEET_COLUMNS.items():
         sheet.column_dimensions[letters[column]].width = width
-    sheet.append([*SHEET_COLUMNS])
-    rows = list(proposals)
     for row in rows:
         sheet.append([as_text(value) for value in row])
-    last = 1 + len(rows)
-    sheet.auto_filter.ref = f"A1:{letters['comment']}{last}"
+    last = len(rows)
+    sheet.auto_filter.ref = f"A1:{get_column_letter(len(rows[0]))}{last}"
     choice = DataValidation(
         type="list", formula1=f'"{ACCEPT},{REJECT}"', allow_blank=True, showErrorMessage=True
     )
@@ -272,7 +283,7 @@ def _csv_rows(path: Path) -> _Rows:
     start = 1
     try:
         for cells in reader:
-            rows.append((start, [_unguard(cell) for cell in cells]))
+            rows.append((start, [unguard(cell) for cell in cells]))
             start = reader.line_num + 1
     except csv.Error as error:
         raise InputError(f"is not a readable table ({error}).", path=path, line=start) from error
@@ -304,13 +315,15 @@ def _xlsx_rows(path: Path) -> _Rows:
             book = load_workbook(stream, read_only=True, data_only=True)
             sheet = next((sheet for sheet in book.worksheets if sheet.title == _TITLE), book.worksheets[0])
             sheet.reset_dimensions()  # some programs write a wrong size
+            rows = enumerate(sheet.iter_rows(max_row=_MOST_ROWS, values_only=True), start=1)
             return [
                 (line, ["" if value is None else str(value) for value in values])
-                for line, values in enumerate(sheet.iter_rows(values_only=True), start=1)
+                for line, values in rows
+                if any(value is not None for value in values)  # a row far below makes a million empty ones
             ]
     except OSError as error:
         raise cannot_read(path, error) from error
-    except (BadZipFile, EOFError, LookupError, ParseError, TypeError, ValueError, zlib.error) as error:
+    except _UNREADABLE as error:
         raise InputError(
             "is no readable workbook.", path=path, remedy="Save it again as .xlsx, without a password."
         ) from error

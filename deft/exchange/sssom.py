@@ -3,6 +3,13 @@
 A query has no identifier of its own: each row is a *literal mapping*, whose subject is the query itself. What
 is the same for all rows stands once, in the metadata block. Columns, numbers and quotes follow the canonical
 form of the standard; rows do not, they keep the order of the queries and of their candidates.
+
+The library of the standard (sssom-py 0.4.21) parses and validates literal mappings. Its `sssom convert` keeps
+them in RDF and OWL, drops every one in JSON, with a message each, and stops at FHIR and OntoPortal JSON,
+which want a `subject_id`.
+
+The standard has no mark for text that a spreadsheet would compute. Its slots of free text take any text: an
+apostrophe stands before such a one here too (`deft.corpora.cells`), and the comment of the row says so.
 """
 
 from __future__ import annotations
@@ -12,7 +19,7 @@ import io
 import json
 import re
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -22,13 +29,16 @@ from urllib.parse import quote
 import yaml
 
 import deft
+from deft.corpora.cells import guard
 from deft.errors import InputError
+from deft.exchange.origins import ROW, Origin, labels, with_origins
 from deft.files import atomic_write
 from deft.mapping.results import Candidate, Mapping
 from deft.text import clean
 
 UNSPECIFIED_LICENSE = "https://w3id.org/sssom/license/unspecified"
 PREFIXES = {
+    "orcid": "https://orcid.org/",
     "SAB": "https://uts.nlm.nih.gov/uts/umls/vocabulary/",
     "UMLS": "https://uts.nlm.nih.gov/uts/umls/concept/",
     "sty": "https://uts.nlm.nih.gov/uts/umls/semantic-network/",
@@ -58,8 +68,14 @@ _JUSTIFICATION = {
 }
 _SAME_STRING = {"exact", "normalised"}
 _AMBIGUOUS = "another concept carries the same string"
+_GUARDED = "an apostrophe keeps a spreadsheet from computing a text of this row"
 _METATHESAURUS = "MTH"  # the vocabulary of the Metathesaurus itself: where nothing was found
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:\S+")
+_SETS = "https://w3id.org/sssom/mappings/"  # where the library of the standard puts sets without identifier
+_URI = re.compile(
+    r"https?://[^\s/]\S*"
+)  # `sssom parse` takes other schemes, such as urn:, for unknown prefixes
+_ORCID = re.compile(r"(?:orcid:|https?://orcid\.org/)?((?:[0-9]{4}-){3}[0-9]{3}[0-9X])", re.IGNORECASE)
+_ROW_SLOT = f"ext_{ROW}"
 _CURIES = ("object_id", "object_category", "object_source")
 
 
@@ -70,9 +86,13 @@ class SssomMetadata:
     Attributes
     ----------
     mapping_set_id
-        URI of the set; by default one made from its content, so that equal sets have equal identifiers.
+        http(s) URI of the set; by default one made from its content, so that equal sets have equal
+        identifiers.
     license
-        URI of its licence; by default the one that states none. Names of the Metathesaurus are licensed.
+        http(s) URI of its licence; by default the one that states none. Names of the Metathesaurus are
+        licensed.
+    creators
+        Who made it: an ORCID becomes a `creator_id`, any other name a `creator_label`.
     mapping_date
         Day on which the mappings were made; left out by default, so that equal runs give equal files.
     mapping_set_description
@@ -88,6 +108,7 @@ class SssomMetadata:
 
     mapping_set_id: str = ""
     license: str = UNSPECIFIED_LICENSE
+    creators: tuple[str, ...] = ()
     mapping_date: date | None = None
     mapping_set_description: str = ""
     object_source_version: str = ""
@@ -98,11 +119,14 @@ class SssomMetadata:
             value = getattr(self, field)
             if value and not _URI.fullmatch(value):
                 remedy = "For example: https://creativecommons.org/licenses/by/4.0/."
-                raise InputError(f"{value!r} is no URI.", field=field, remedy=remedy)
+                raise InputError(f"{value!r} is no http(s) URI.", field=field, remedy=remedy)
 
 
 def write_sssom(
-    mappings: Iterable[Mapping], out: str | Path | TextIO, metadata: SssomMetadata | None = None
+    mappings: Iterable[Mapping],
+    out: str | Path | TextIO,
+    metadata: SssomMetadata | None = None,
+    origins: Sequence[Origin] | None = None,
 ) -> None:
     """Write mappings as an SSSOM/TSV file: a row a candidate, and one for each query that has none.
 
@@ -120,13 +144,17 @@ def write_sssom(
         A file to write, or a text stream.
     metadata
         What the set says about itself.
+    origins
+        The row that each mapping came from, one a mapping: its number and its columns become extension slots
+        (`ext_row`, `ext_NAME`), which `sssom parse` leaves out. A row without a term has no label to map, and
+        is left out here.
 
     Raises
     ------
     InputError
         The file cannot be written.
     """
-    text = _text(mappings, metadata or SssomMetadata())
+    text = sssom_text(mappings, metadata, origins)
     if isinstance(out, str | Path):
         with atomic_write(Path(out)) as stream:
             stream.write(text)
@@ -134,9 +162,21 @@ def write_sssom(
         out.write(text)
 
 
-def _text(mappings: Iterable[Mapping], metadata: SssomMetadata) -> str:
-    rows = [row for mapping in mappings for row in _rows(mapping)]
+def sssom_text(
+    mappings: Iterable[Mapping],
+    metadata: SssomMetadata | None = None,
+    origins: Sequence[Origin] | None = None,
+) -> str:
+    """Return what `write_sssom` writes."""
+    metadata = metadata or SssomMetadata()
+    extensions = _extensions(origins)
+    rows = [
+        _safe(row | _extended(origin, extensions))
+        for mapping, origin in with_origins(mappings, origins)
+        for row in _rows(mapping)
+    ]
     columns = [column for column in COLUMNS if not rows or any(row.get(column) for row in rows)]
+    columns += ([_ROW_SLOT] if origins is not None else []) + [*extensions.values()]
     table = io.StringIO()
     writer = csv.writer(table, delimiter="\t", lineterminator="\n")
     writer.writerow(columns)
@@ -146,18 +186,42 @@ def _text(mappings: Iterable[Mapping], metadata: SssomMetadata) -> str:
         # a line that begins with # would be read as metadata
         (quoted if cells[0].startswith("#") else writer).writerow(cells)
     content = table.getvalue()
-    header = "".join(f"#{line}\n" for line in _header(metadata, rows, content))
+    header = "".join(f"#{line}\n" for line in _header(metadata, rows, content, columns))
     return header + content
 
 
-def _header(metadata: SssomMetadata, rows: list[dict[str, str]], content: str) -> Iterator[str]:
+def _extensions(origins: Sequence[Origin] | None) -> dict[str, str]:
+    """Return the extension slot of each column that goes along; the names of slots are NCNames."""
+    slots: dict[str, str] = {}
+    for name, label in labels(origins, ()).items():
+        slot = "ext_" + re.sub(r"[^\w.-]", "_", label)
+        while slot in slots.values():
+            slot += "_"
+        slots[name] = slot
+    return slots
+
+
+def _extended(origin: Origin | None, extensions: dict[str, str]) -> dict[str, str]:
+    if origin is None:
+        return {}
+    own = {slot: clean(origin.columns.get(name, "")) for name, slot in extensions.items()}
+    return {_ROW_SLOT: str(origin.row), **own}
+
+
+def _header(
+    metadata: SssomMetadata, rows: list[dict[str, str]], content: str, columns: list[str]
+) -> Iterator[str]:
     curies = (curie for row in rows for slot in _CURIES for curie in row.get(slot, "").split("|"))
-    used = {curie.partition(":")[0] for curie in curies}
+    found = [(creator, _ORCID.fullmatch(creator)) for creator in map(clean, metadata.creators) if creator]
+    people = [f"orcid:{orcid[1].upper()}" for _, orcid in found if orcid]
+    used = {curie.partition(":")[0] for curie in (*curies, *people)}
     prefixes = [f"  {prefix}: {uri}" for prefix, uri in PREFIXES.items() if prefix in used]
     yield from ["curie_map:", *prefixes] if prefixes else []
     slots = {
-        "mapping_set_id": metadata.mapping_set_id or uuid.uuid5(uuid.NAMESPACE_URL, content).urn,
+        "mapping_set_id": metadata.mapping_set_id or f"{_SETS}{uuid.uuid5(uuid.NAMESPACE_URL, content)}",
         "mapping_set_description": metadata.mapping_set_description,
+        "creator_id": people,
+        "creator_label": [name for name, orcid in found if not orcid],
         "license": metadata.license,
         "subject_type": "rdfs literal",
         "object_source_version": metadata.object_source_version,
@@ -166,8 +230,15 @@ def _header(metadata: SssomMetadata, rows: list[dict[str, str]], content: str) -
         "mapping_date": metadata.mapping_date,
     }
     for slot, value in slots.items():
-        if value:
+        if isinstance(value, list):
+            yield from [f"{slot}:", *(f"  - {_scalar(entry)}" for entry in value)] if value else []
+        elif value:
             yield f"{slot}: {_scalar(value)}"
+    extensions = [column for column in columns if column not in COLUMNS]
+    yield from ["extension_definitions:"] if extensions else []
+    for slot in extensions:
+        yield f"  - slot_name: {slot}"
+        yield from ["    type_hint: xsd:integer"] if slot == _ROW_SLOT else []
 
 
 def _scalar(value: str | date) -> str:
@@ -176,7 +247,7 @@ def _scalar(value: str | date) -> str:
         return value.isoformat()
     text = clean(value)
     try:
-        plain = yaml.safe_load(f"slot: {text}") == {"slot": text}
+        plain = yaml.safe_load(f"- {text}") == [text] and yaml.safe_load(f"slot: {text}") == {"slot": text}
     except yaml.YAMLError:
         plain = False
     return text if plain else json.dumps(text, ensure_ascii=False)
@@ -184,6 +255,8 @@ def _scalar(value: str | date) -> str:
 
 def _rows(mapping: Mapping) -> Iterator[dict[str, str]]:
     label = clean(mapping.query)
+    if not label:
+        return
     same = _same_concept(mapping)
     for candidate in mapping.candidates:
         predicate = "skos:exactMatch" if candidate.cui == same else "skos:closeMatch"
@@ -217,6 +290,14 @@ def _row(mapping: Mapping, candidate: Candidate) -> dict[str, str]:
         **_similarity(candidate),
         "comment": clean("; ".join(filter(None, remarks))),
     }
+
+
+def _safe(row: dict[str, str]) -> dict[str, str]:
+    """Return a row that a spreadsheet computes nothing of, and that says so where it was changed."""
+    guarded = {slot: guard(text) for slot, text in row.items()}
+    if guarded == row:
+        return row
+    return {**guarded, "comment": "; ".join(filter(None, (guarded["comment"], _GUARDED)))}
 
 
 def _same_concept(mapping: Mapping) -> str | None:

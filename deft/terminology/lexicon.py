@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _CUI = re.compile(r"C[0-9]{7}")
+# What pandas, R and databases write for a missing value. In other letters they are terms: Na is sodium.
+_MISSING = {"NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "Null", "None"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,31 @@ class GoldMapping:
     row: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
+@dataclass(frozen=True, slots=True)
+class QueryRow:
+    """A row of a table of terms.
+
+    Attributes
+    ----------
+    number
+        Its number, from 1 for the first below the header; blank lines do not count.
+    text
+        What stands in the column of terms.
+    group
+        The semantic group that is asked for, "" for any.
+    cells
+        All its cells, by column.
+    note
+        Why that is no term, "" if it is one.
+    """
+
+    number: int
+    text: str
+    group: str
+    cells: Mapping[str, str] = field(hash=False)
+    note: str = ""
+
+
 def read_terms(path: str | Path, column: str = "Terme") -> list[str]:
     """Read one column of a table, a term a row, in file order.
 
@@ -59,13 +86,11 @@ def read_terms(path: str | Path, column: str = "Terme") -> list[str]:
     return _terms(path, read_table(path, (column,)), column)
 
 
-def read_queries(
-    path: str | Path, column: str = "Terme", group_column: str | None = None
-) -> tuple[list[str], list[str]]:
-    """Read the terms of a table that a person made, and the semantic group of each, "" where there is none.
+def read_queries(path: str | Path, column: str = "Terme", group_column: str | None = None) -> list[QueryRow]:
+    """Read the rows of a table of terms that a person made, every one.
 
-    What can be mapped is: a row without a term is left out, a line in another encoding is guessed, a group
-    that does not exist is dropped, each with a logged warning that names the line.
+    What can be mapped is: a row without a term is kept as one without, a line in another encoding is guessed,
+    a group that does not exist is dropped, each with a logged warning that names the line.
 
     Raises
     ------
@@ -73,23 +98,24 @@ def read_queries(
         The file is no table, a column is not there, or there is no term at all.
     """
     columns = (column,) if group_column is None else (column, group_column)
-    terms: list[str] = []
-    groups: list[str] = []
-    for line, row in read_rows(path, columns, mixed=True):
-        term, group = clean(row[column]), "" if group_column is None else row[group_column].strip()
-        if not term:
-            logger.warning("%s, line %s: the term is empty; the row is left out.", path, line)
-            continue
+    rows: list[QueryRow] = []
+    without: list[int] = []
+    for number, (line, cells) in enumerate(read_rows(path, columns, mixed=True), start=1):
+        text, group = clean(cells[column]), "" if group_column is None else cells[group_column].strip()
         if group not in {"", *GROUPS}:
             logger.warning(
                 "%s, line %s: there is no semantic group %r; none is asked for.", path, line, group
             )
             group = ""
-        terms.append(term)
-        groups.append(group)
-    if not terms:
+        note = "" if text and text not in _MISSING else "the cell holds no term"
+        without += [line] if note else []
+        rows.append(QueryRow(number, text, group, cells, note))
+    if len(without) == len(rows):
         raise InputError("holds no term.", path=path, field=column)
-    return terms, groups
+    if without:
+        shown = ", ".join(map(str, without[:5])) + (" ..." if len(without) > 5 else "")
+        logger.warning("%s: %d rows hold no term and have no match: lines %s.", path, len(without), shown)
+    return rows
 
 
 def read_lexicon(

@@ -30,9 +30,10 @@ def ours(**changes):
 
 
 def test_rows_survive_their_file(tmp_path):
-    rows = [OFFICIAL, RANGE, *ours(), *ours(data="stand-in")]
+    rows = [OFFICIAL, RANGE, *ours(), *ours(data="stand-in"), *ours(system="=1+1", source="-a")]
     write_leaderboard(tmp_path / "board.csv", rows)
     assert read_leaderboard(tmp_path / "board.csv") == rows
+    assert ",'=1+1," in (tmp_path / "board.csv").read_text()  # no formula for a spreadsheet
 
 
 def test_no_column_holds_scores_on_two_kinds_of_data(tmp_path):

@@ -1,5 +1,6 @@
 """Scores of rankings, and the misses."""
 
+import csv
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -146,6 +147,15 @@ def test_misses_survive_their_file(tmp_path):
     assert read_misses(tmp_path / "errors.csv") == misses
     header = (tmp_path / "errors.csv").read_text().splitlines()[0]
     assert header.endswith(",confidence,cosine,lexical,rank,group,row.rank")
+
+
+def test_no_miss_becomes_a_formula(tmp_path):
+    misses = [Miss("=1+1", "A", "+a", "C", "-b", "@c", "exact", 0.9, -0.25, 0.1, 7, {"=code": "－d"})]
+    write_misses(tmp_path / "errors.csv", misses)
+    assert read_misses(tmp_path / "errors.csv") == misses
+    with (tmp_path / "errors.csv").open(encoding="utf-8", newline="") as stream:
+        header, cells = csv.reader(stream)
+    assert [cell for cell in (*header, *cells) if cell.startswith(tuple("=+-@－"))] == ["-0.25"]
 
 
 def test_misses_keep_the_columns_of_the_gold(tmp_path):

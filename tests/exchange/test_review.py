@@ -2,17 +2,21 @@
 
 import csv
 import io
+import subprocess
 import sys
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InputError
-from deft.exchange.curated import read_curated, write_curated
+from deft.exchange.curated import only_writer, read_curated, write_curated
+from deft.exchange.origins import Origin
 from deft.exchange.review import SHEET_COLUMNS, ReviewResult, apply_review, write_review
 from deft.mapping.decisions import Decision, key_of
 from deft.mapping.results import Candidate, Mapping
@@ -138,13 +142,13 @@ class TestWrite:
         assert again.column("id") == table.column("id")[:1]
         assert len(set(table.column("id"))) == 4
 
-    @pytest.mark.parametrize("start", "=+-@")
+    @pytest.mark.parametrize("start", "=+-@＝＋－＠")
     def test_nothing_becomes_a_formula(self, start, tmp_path):
         openpyxl = pytest.importorskip("openpyxl")
         text = f"{start}1+1"
         mappings = [Mapping(text, (replace(HEART, name=text, definition=text),))]
         row = Sheet(tmp_path / "a.csv", mappings).rows[1]
-        assert [cell for cell in row if cell.startswith(tuple("=+-@"))] == []
+        assert [cell for cell in row if cell.startswith(start)] == []
         assert row.count(f"'{text}") == 3
         write_review(mappings, tmp_path / "a.xlsx")
         cells = openpyxl.load_workbook(tmp_path / "a.xlsx").active[2]
@@ -186,6 +190,27 @@ class TestWrite:
                 call()
 
 
+class TestOrigins:
+    ORIGINS = tuple(
+        Origin(row, {"code": f"D{row}", "Comment": "=1\n", "row": "x"}) for row in range(1, 1 + len(MAPPINGS))
+    )
+
+    def test_rows_keep_where_they_came_from(self, sheet):
+        write_review(MAPPINGS, sheet.path, self.ORIGINS)
+        sheet.rows = sheet._load()
+        assert sheet.rows[0] == [*SHEET_COLUMNS, "row", "code", "row.Comment", "row.row"]
+        assert sheet.column("row") == ["1;2", "1", "3", "4"]  # the second query is the first one
+        assert sheet.column("code") == ["D1", "D1", "D3", "D4"]
+        assert {cell.lstrip("'") for cell in sheet.column("row.Comment")} == {"=1"}
+
+    def test_decisions_come_back_all_the_same(self, sheet, curated):
+        write_review(MAPPINGS, sheet.path, self.ORIGINS)
+        sheet.rows = sheet._load()
+        sheet.fill(2, decision="accept", comment="vu").save()
+        assert apply_review(sheet.path, curated) == ReviewResult(1, 0, 3, ())
+        assert lines(curated)[1] == "Crise du cœur\tC0000003\taccept\tinfarctus du myocarde\tvu"
+
+
 class TestApply:
     def test_decisions_become_a_curated_file(self, sheet, curated):
         sheet.fill(2, decision="accept", comment="vu\nen réunion").fill(3, decision="reject")
@@ -195,12 +220,13 @@ class TestApply:
             "query\tcui\tdecision\tname\tcomment",
             "Crise du cœur\tC0000003\taccept\tinfarctus du myocarde\tvu en réunion",
             "Crise du cœur\tC0000004\treject\tcœur\t",
-            "-rhume\tC0000004\taccept\tcœur\t",
+            "'-rhume\tC0000004\taccept\tcœur\t",
         ]
         read = read_curated(curated)
         assert read.accepted("crise du COEUR, SAI") == ("C0000003",)
         assert read.rejected("crise du cœur") == {"C0000004"}
         assert read.accepted("rhume") == ("C0000004",)
+        assert "-rhume" in {decision.query for decision in read}
         assert (read.accepted("zzz"), read.rejected("zzz")) == ((), frozenset())
 
     def test_later_decisions_replace_earlier_ones(self, table, curated):
@@ -333,6 +359,42 @@ class TestApply:
             with pytest.raises(InputError, match="no readable workbook"):
                 apply_review(path, curated)
 
+    def test_a_workbook_with_a_row_far_below(self, tmp_path, curated):
+        openpyxl = pytest.importorskip("openpyxl")
+        path = tmp_path / "a.xlsx"
+        Sheet(path).fill(2, decision="accept").save()
+        book = openpyxl.load_workbook(path)
+        book.active.cell(1_000_000, 1, "end")
+        book.save(path)
+        data = path.read_bytes()
+        with ZipFile(path) as old:
+            parts = {name: old.read(name) for name in old.namelist()}
+        name = "xl/worksheets/sheet1.xml"
+        parts[name] = parts[name].replace(b"1000000", b"999999999")
+        with ZipFile(path, "w") as new:
+            for part, content in parts.items():
+                new.writestr(part, content)
+        assert path.read_bytes() != data
+        tracemalloc.start()
+        assert apply_review(path, curated) == ReviewResult(1, 0, 3, ())
+        assert tracemalloc.get_traced_memory()[1] < 50e6
+        tracemalloc.stop()
+
+    @pytest.mark.parametrize(("place", "value"), [(6, 1), (8, 99), (4, 189)])  # encrypted, packed, version
+    def test_a_workbook_that_python_cannot_unpack(self, tmp_path, curated, place, value):
+        pytest.importorskip("openpyxl")
+        path = tmp_path / "a.xlsx"
+        write_review(MAPPINGS, path)
+        data = bytearray(path.read_bytes())
+        for signature, shift in ((b"PK\x03\x04", 0), (b"PK\x01\x02", 2)):
+            at = data.find(signature)
+            while at >= 0:
+                data[at + place + shift] = value
+                at = data.find(signature, at + 1)
+        path.write_bytes(data)
+        with pytest.raises(InputError, match="no readable workbook"):
+            apply_review(path, curated)
+
     def test_a_curated_file_that_cannot_be_used_stays(self, table, curated, tmp_path):
         curated.write_text("query\tcui\tdecision\nrhume\tC0000001\tmaybe\n")
         with pytest.raises(InputError, match="'maybe' is no decision"):
@@ -340,6 +402,63 @@ class TestApply:
         assert "maybe" in curated.read_text()
         with pytest.raises(InputError, match=r"ends in \.tsv"):
             apply_review(table.path, tmp_path / "curated.csv")
+
+
+MERGE = """
+import sys
+from pathlib import Path
+from deft.exchange.review import apply_review
+
+sheets = sorted(Path(sys.argv[1]).glob("*.csv"))
+print("ready", flush=True)
+sys.stdin.readline()
+for sheet in sheets:
+    apply_review(sheet, sys.argv[2])
+"""
+
+
+class TestTwoWriters:
+    def test_no_decision_is_lost(self, tmp_path, curated):
+        asked = {}
+        for person in ("ada", "bob"):
+            (tmp_path / person).mkdir()
+            asked[person] = [f"terme {person} {place}" for place in range(20)]
+            for place, query in enumerate(asked[person]):
+                sheet = Sheet(tmp_path / person / f"{place:02}.csv", [Mapping(query, (HEART,))])
+                sheet.fill(2, decision="accept").save()
+        # both stand ready before either begins
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", MERGE, tmp_path / person, curated],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for person in asked
+        ]
+        assert [process.stdout.readline() for process in started] == ["ready\n"] * 2
+        for process in started:
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in started:
+            process.communicate(timeout=120)
+        assert [process.returncode for process in started] == [0, 0]
+        queries = sorted(decision.query for decision in read_curated(curated))
+        assert queries == sorted(asked["ada"] + asked["bob"])
+
+    def test_a_writer_that_is_not_done(self, table, curated, monkeypatch):
+        monkeypatch.setattr("deft.exchange.curated._PATIENCE", 0)
+        with only_writer(curated), pytest.raises(InputError, match=r"curated\.tsv: is being written by"):
+            apply_review(table.fill(2, decision="accept").save(), curated)
+        assert not curated.exists()
+
+    def test_a_link_shares_the_lock_of_its_file(self, curated, tmp_path, monkeypatch):
+        monkeypatch.setattr("deft.exchange.curated._PATIENCE", 0)
+        curated.write_text("")
+        (tmp_path / "link.tsv").symlink_to(curated)
+        with only_writer(curated), pytest.raises(InputError, match="another process"):  # noqa: SIM117
+            with only_writer(tmp_path / "link.tsv"):
+                pass
 
 
 class TestCurated:
@@ -371,7 +490,7 @@ class TestCurated:
         )
         first, second = read_curated(curated).missing({"C1"})
         assert first == f"{curated}:3: C2 is not in the index; the line has no effect."
-        assert second.startswith(f"{curated}:4: C3, for 'b'")
+        assert second.startswith(f"{curated}:4: C3 is not")
 
     def test_decisions_that_meet_in_one_concept(self, curated):
         rows = [
@@ -459,7 +578,15 @@ def test_round_trip_through_a_workbook(decisions):
     assert found == wanted
 
 
-decisions = st.builds(Decision, texts.filter(clean), st.from_regex(r"C\d{7}", fullmatch=True), st.booleans())
+any_text = st.text(max_size=12) | st.from_regex(r"'*[=+\-@＝\t] ?\w*", fullmatch=True)
+decisions = st.builds(
+    Decision,
+    any_text.filter(clean),
+    st.from_regex(r"C\d{7}", fullmatch=True),
+    st.booleans(),
+    any_text,
+    any_text,
+)
 
 
 @given(st.lists(decisions, unique_by=lambda decision: decision.pair))
@@ -471,6 +598,7 @@ def test_a_curated_file_is_read_as_it_was_written(made):
         text = path.read_bytes()
         write_curated(read, path)
         assert path.read_bytes() == text
-    for decision in made:
-        assert (decision.cui in read.accepted(decision.query)) == decision.accepted
-        assert (decision.cui in read.rejected(decision.query)) != decision.accepted
+    back = {(row.query, row.cui, row.accepted, row.name, row.comment) for row in read}
+    assert back == {
+        (clean(row.query), row.cui, row.accepted, clean(row.name), clean(row.comment)) for row in made
+    }

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from datetime import date
 
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import deft
+from deft.corpora.cells import unguard
 from deft.errors import InputError
+from deft.exchange.origins import Origin
 from deft.exchange.sssom import COLUMNS, PREFIXES, SssomMetadata, write_sssom
 from deft.exchange.writers import write_mappings
 from deft.mapping.results import Candidate, Mapping
@@ -48,6 +51,7 @@ def written(mappings, metadata=None):
     return stream.getvalue()
 
 
+BUILT_IN = {"owl", "rdf", "rdfs", "semapv", "skos", "sssom"}  # prefixes that the standard has
 MAPPINGS = [
     Mapping("crise du cœur", (candidate(), candidate(2, "C0000004", cosine=-0.5, confidence=0.0004))),
     Mapping("Crise | cardiaque", (candidate(match="exact", lexical=1.0, confidence=1.0),)),
@@ -63,6 +67,7 @@ def test_rows_and_metadata():
             SssomMetadata(
                 mapping_set_id="https://example.org/set",
                 license="https://example.org/licence",
+                creators=("https://orcid.org/0000-0002-1825-009x", "Ada: L. #1", "0000-0002-1825-0097"),
                 mapping_date=date(2026, 2, 1),
                 mapping_set_description="index: French # and English",
                 object_source_version="2026AA",
@@ -73,6 +78,8 @@ def test_rows_and_metadata():
         "curie_map": PREFIXES,
         "mapping_set_id": "https://example.org/set",
         "mapping_set_description": "index: French # and English",
+        "creator_id": ["orcid:0000-0002-1825-009X", "orcid:0000-0002-1825-0097"],
+        "creator_label": ["Ada: L. #1"],
         "license": "https://example.org/licence",
         "subject_type": "rdfs literal",
         "object_source_version": "2026AA",
@@ -169,11 +176,28 @@ def test_the_separator_of_lists_is_escaped():
     assert row["match_string"] == r"a\|b\\c"
 
 
+def test_nothing_becomes_a_formula_and_the_comment_says_so():
+    odd = candidate(match="exact", name="=1", matched="=1", cosine=-1.0)
+    rows = parse(written([Mapping("- toux", (odd, candidate(2))), Mapping("＝x", ()), Mapping("a", (odd,))]))[
+        1
+    ]
+    assert [row["subject_label"] for row in rows] == ["'- toux", "'- toux", "'＝x", "a"]
+    assert rows[0]["object_label"] == rows[0]["match_string"] == "'=1"
+    remark = "an apostrophe keeps a spreadsheet from computing a text of this row"
+    assert [row["comment"] for row in rows] == [
+        remark,
+        f"matched string: crise cardiaque; {remark}",
+        remark,
+        remark,
+    ]
+
+
 def test_equal_mappings_give_equal_files_and_others_another_identifier():
     one, again, other = written(MAPPINGS), written(list(MAPPINGS)), written(MAPPINGS[:1])
     assert one == again
     assert parse(one)[0]["mapping_set_id"] != parse(other)[0]["mapping_set_id"]
-    assert parse(one)[0]["mapping_set_id"].startswith("urn:uuid:")
+    assert parse(one)[0]["mapping_set_id"].startswith("https://w3id.org/sssom/mappings/")
+    assert "creator_id" not in parse(one)[0]
     assert "mapping_date" not in parse(one)[0]
 
 
@@ -186,9 +210,10 @@ def test_it_is_a_format_of_write_mappings(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("field", ["mapping_set_id", "license"])
-def test_what_must_be_a_uri(field):
-    with pytest.raises(InputError, match=f"field {field}: 'CC BY' is no URI"):
-        SssomMetadata(**{field: "CC BY"})
+@pytest.mark.parametrize("value", ["CC BY", "urn:uuid:1", "https://", "https://a b"])
+def test_what_must_be_a_uri(field, value):
+    with pytest.raises(InputError, match=rf"field {field}: '{value}' is no http\(s\) URI"):
+        SssomMetadata(**{field: value})
 
 
 def test_an_output_that_cannot_be_written(tmp_path):
@@ -206,9 +231,33 @@ def test_any_text_can_be_read_back(query, name, note):
             SssomMetadata(mapping_set_description=note),
         )
     )
-    assert len(rows) == 2
-    assert (rows[0]["subject_label"], rows[0].get("object_label", "")) == (clean(query), clean(name))
+    assert len(rows) == 1 + bool(clean(query))  # what has no label cannot be mapped
+    if not clean(query):
+        return
+    labels = (rows[0]["subject_label"], rows[0].get("object_label", ""))
+    assert tuple(map(unguard, labels)) == (clean(query), clean(name))
     assert metadata.get("mapping_set_description", "") == clean(note)
+
+
+ORIGINS = [
+    Origin(row, {"code": code, "row": "own", "fréquence (n)": "- 5", "fréquence [n]": "a\tb"})
+    for row, code in enumerate(["D1", "D2", "", "D4"], start=1)
+]
+
+
+def test_rows_keep_where_they_came_from():
+    stream = io.StringIO()
+    write_sssom([*MAPPINGS[:3], Mapping("", ())], stream, origins=ORIGINS)
+    metadata, rows = parse(stream.getvalue())
+    slots = ["ext_row", "ext_code", "ext_row.row", "ext_fréquence__n_", "ext_fréquence__n__"]
+    assert [entry["slot_name"] for entry in metadata["extension_definitions"]] == slots
+    assert metadata["extension_definitions"][0]["type_hint"] == "xsd:integer"
+    assert [*rows[0]][-5:] == slots
+    assert [(row["ext_row"], row["ext_code"]) for row in rows] == [
+        *(("1", "D1"), ("1", "D1")),
+        *(("2", "D2"), ("3", "")),
+    ]
+    assert [rows[0][slot] for slot in slots[2:]] == ["own", "'- 5", "a b"]
 
 
 class TestLibrary:
@@ -225,18 +274,80 @@ class TestLibrary:
 
         return call
 
-    @pytest.mark.parametrize(
-        "metadata",
-        [
-            None,
-            SssomMetadata(
-                license="https://creativecommons.org/licenses/by/4.0/",
-                mapping_date=date(2026, 2, 1),
-                mapping_set_description="deft: « essai » #1",
-                object_source_version="2026AA",
-            ),
-        ],
+    @pytest.fixture
+    def command(self, tmp_path):
+        """Run `sssom` on a file."""
+        pytest.importorskip("sssom.cli")
+        from click.testing import CliRunner
+        from sssom.cli import main
+
+        def call(verb, mappings, metadata=None, *options, origins=None):
+            write_sssom(mappings, tmp_path / "m.sssom.tsv", metadata, origins)
+            out = tmp_path / "out"
+            done = CliRunner().invoke(main, [verb, str(tmp_path / "m.sssom.tsv"), "-o", str(out), *options])
+            assert done.exit_code == 0, done.output
+            return out.read_text(encoding="utf-8")
+
+        return call
+
+    METADATA = (
+        None,
+        SssomMetadata(
+            mapping_set_id="https://example.org/set",
+            license="https://creativecommons.org/licenses/by/4.0/",
+            creators=("0000-0002-1825-0097", "Ada"),
+            mapping_date=date(2026, 2, 1),
+            mapping_set_description="deft: « essai » #1",
+            object_source_version="2026AA",
+        ),
     )
+
+    @pytest.mark.parametrize("metadata", METADATA)
+    def test_the_command_parses_it(self, command, metadata):
+        text = command("parse", MAPPINGS, metadata).replace("# ", "#")
+        back, rows = parse(text)
+        mine, wanted = parse(written(MAPPINGS, metadata))
+        assert {"UMLS", "SAB"} <= {*back.pop("curie_map")} < {*mine.pop("curie_map"), *BUILT_IN}
+        assert {name: str(value) for name, value in back.items()} == {
+            name: str(value) for name, value in mine.items()
+        }
+        assert len(rows) == len(wanted)
+
+    def test_the_command_parses_rows_with_their_origin(self, command):
+        text = command("parse", MAPPINGS, None, origins=ORIGINS)
+        assert "slot_name: ext_code" in text
+        assert "crise du cœur" in text
+
+    def test_the_command_converts_it_to_rdf(self, command):
+        graph = command("convert", MAPPINGS, None, "-O", "rdf")
+        assert graph.count("a owl:Axiom") == len(parse(written(MAPPINGS))[1])
+        assert "crise du cœur" in graph
+
+    def test_every_slot_is_one_of_the_schema(self):
+        """Which slots there are, which are lists, and what their values may be."""
+        schema = pytest.importorskip("linkml_runtime.utils.schemaview")
+        from importlib.resources import files
+
+        view = schema.SchemaView(str(files("sssom_schema") / "schema" / "sssom_schema.yaml"))
+        metadata, rows = parse(written(MAPPINGS, self.METADATA[1]))
+        slots = {name: view.induced_slot(name, "mapping set") for name in metadata}
+        for name, value in metadata.items():
+            assert bool(slots[name].multivalued) == isinstance(value, list | dict), name
+            assert "added_in" not in slots[name].annotations, name  # all are of version 1.0
+        assert metadata["subject_type"] in view.get_enum("entity_type_enum").permissible_values
+        assert {slot.name for slot in view.class_induced_slots("mapping set") if slot.required} <= {*metadata}
+        for name in COLUMNS:
+            slot = view.induced_slot(name, "mapping")
+            assert bool(slot.multivalued) == (name == "match_string")
+            values = {row[name] for row in rows if row[name]}
+            assert "added_in" not in slot.annotations, name
+            assert all(re.fullmatch(slot.pattern, value) for value in values if slot.pattern), name
+            if slot.range == "double":
+                assert all(slot.minimum_value <= float(value) <= slot.maximum_value for value in values), name
+        required = {slot.name for slot in view.class_induced_slots("mapping") if slot.required}
+        assert required <= {*COLUMNS}
+
+    @pytest.mark.parametrize("metadata", METADATA)
     def test_it_is_valid(self, read, metadata, caplog):
         from sssom.validators import validate
 

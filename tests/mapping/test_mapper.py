@@ -593,6 +593,7 @@ class TestCurated:
         mapper = TermMapper.open(historic, curated=read_curated(path))
         (message,) = caplog.messages
         assert all(part in message for part in (str(path), rows[0][0], rows[1][0]))
+        assert "rhume" not in message  # no text of a query is logged
         assert message.endswith(
             f"C0000004 is {'accepted' if accepted else 'rejected'}. Delete one of the two lines."
         )

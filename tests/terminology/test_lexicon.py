@@ -137,22 +137,36 @@ def test_queries_are_what_can_be_mapped(tmp_path, caplog):
     rows = ["rhume;DISO", "  ;DISO", "mal  au crâne; diso", "rhume;", "\u200b;", "cœur; ANAT "]
     lines = ["Terme;groupe", *rows]
     path.write_bytes("\n".join(lines).encode() + "\nfièvre;XYZ\n".encode("latin-1"))
-    assert read_queries(path, "Terme", "groupe") == (
-        ["rhume", "mal au crâne", "rhume", "cœur", "fièvre"],
-        ["DISO", "", "", "ANAT", ""],
-    )
+    rows = read_queries(path, "Terme", "groupe")
+    assert [(row.number, row.text, row.group, row.note) for row in rows] == [
+        (1, "rhume", "DISO", ""),
+        (2, "", "DISO", "the cell holds no term"),
+        (3, "mal au crâne", "", ""),
+        (4, "rhume", "", ""),
+        (5, "", "", "the cell holds no term"),
+        (6, "cœur", "ANAT", ""),
+        (7, "fièvre", "", ""),
+    ]
+    assert rows[2].cells == {"Terme": "mal  au crâne", "groupe": " diso"}
     assert sorted(message.partition(" ")[2] for message in caplog.messages) == [
         "1 lines are not UTF-8 and were read as Windows-1252: 8.",
-        "line 3: the term is empty; the row is left out.",
+        "2 rows hold no term and have no match: lines 3, 6.",
         "line 4: there is no semantic group 'diso'; none is asked for.",
-        "line 6: the term is empty; the row is left out.",
         "line 8: there is no semantic group 'XYZ'; none is asked for.",
     ]
 
 
 def test_queries_without_groups(tmp_path, caplog):
-    assert read_queries(put(tmp_path / "l.csv", "Terme\nrhume\nrhume\n")) == (["rhume", "rhume"], ["", ""])
+    rows = read_queries(put(tmp_path / "l.csv", "Terme\nrhume\nrhume\n"))
+    assert [(row.text, row.group) for row in rows] == [("rhume", ""), ("rhume", "")]
     assert not caplog.messages
+
+
+def test_marks_of_a_missing_value_are_no_terms(tmp_path):
+    cells = ["NA", "null", "None", "N/A", "nan", "Na", "none", "nanisme"]
+    rows = read_queries(put(tmp_path / "l.csv", "Terme\n" + "\n".join(cells) + "\n"))
+    assert [row.text for row in rows if not row.note] == ["Na", "none", "nanisme"]
+    assert [row.text for row in rows] == cells
 
 
 def test_queries_that_cannot_be_read(tmp_path):
