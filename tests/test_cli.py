@@ -87,7 +87,7 @@ class TestHelp:
             ("explain", "a", "--top-k", "0"),
             ("review", "apply", "sheet.csv"),
             ("fit", "--wrong"),
-            ("index", "build"),
+            ("index", "add"),
             ("score", "t1"),
             ("--wrong",),
         ],
@@ -566,6 +566,7 @@ class TestIndex:
     @pytest.mark.parametrize(
         ("arguments", "problem"),
         [
+            ((), "give --umls or --params"),
             ((), "give --umls or --params"),
             (("--umls", "absent"), "no MRCONSO.RRF (or MRCONSO.RRF.gz) here"),
             (("--umls", "UMLS", "--language", "xx"), "no atom with language xx. It holds ENG, FRE"),

@@ -457,7 +457,7 @@ def test_an_index_gets_a_model_of_its_own(tmp_path, atoms, gold):
     assert found.confidence > nothing.confidence
 
     (index / OWN_MODEL).write_text("{}")  # of another version
-    assert fit_index(index, params) == result
+    assert fit_index(index, params)["queries"] == result["queries"]
     assert TermMapper.open(index).model.weights.tolist() == model.weights.tolist()
 
 
