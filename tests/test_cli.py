@@ -16,7 +16,7 @@ from demo import ATOMS, write_bundle, write_umls
 from typer.main import get_command
 
 import deft
-from deft.cli import app
+from deft.cli.app import app
 from deft.config import Block
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
 from deft.errors import GateError

@@ -38,7 +38,7 @@ report --published {ROOT}/experiments/published.csv
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     """Run every stage as dvc.yaml does, in a folder of its own."""
-    from deft.cli import app
+    from deft.cli.app import app
 
     folder = tmp_path_factory.mktemp("experiment")
     params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))

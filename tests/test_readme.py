@@ -34,7 +34,7 @@ def test_the_two_commands_are_those_of_the_makefile():
 
 
 def test_the_commands_run_in_order(folder, monkeypatch, capsys):
-    from deft.cli import app
+    from deft.cli.app import app
 
     assert len(COMMANDS) > 4
     monkeypatch.chdir(folder)

@@ -1,123 +1,119 @@
-"""The `deft` command: one command a verb, each a thin layer over one public function.
+"""The `deft` command: how it starts, is stopped, and ends.
 
-Progress goes to standard error, results to standard output.
+Exit codes: 0 if all went well; 2 for input that is not what it should be; 1 for a quality gate that was not
+met, and for what nobody foresaw; 128 and the number of the signal that stopped it (130, 143). A failure is
+one line on standard error; `--debug` shows the traceback.
 """
 
 from __future__ import annotations
 
-import logging
+import os
+import signal
 import sys
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
 
-import typer
-
-import deft
-from deft.cli import bench, evaluate, index, mapping, train
-from deft.errors import DeftError, InputError
-
-app = typer.Typer(
-    name="deft",
-    help="Map French medical terms, lay or technical, to UMLS concepts, and score the DEFT 2020 tasks.",
-    epilog="A first try: [bold]make repro[/bold], then [bold]deft map 'crise cardiaque'[/bold].",
-    no_args_is_help=True,
-    rich_markup_mode="rich",
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-index_app = typer.Typer(
-    help="Build and check an index of a Metathesaurus.",
-    epilog="Example: deft index build --umls data/umls --encoder data/encoder",
-    no_args_is_help=True,
-)
-review_app = typer.Typer(
-    help="Let people decide: read a review sheet back.",
-    epilog="Example: deft review apply review.xlsx --curated curated.tsv",
-    no_args_is_help=True,
-)
-evaluate_app = typer.Typer(
-    help="Score mappings against gold.",
-    epilog="Example: deft evaluate mapping --gold data/sample/lexicon.csv",
-    no_args_is_help=True,
-)
-score_app = typer.Typer(
-    help="Score the DEFT 2020 tasks, with an encoder or from a file of predictions.",
-    epilog="Example: deft score t2 --data data/sample/t2-test.xml --model data/encoder",
-    no_args_is_help=True,
-)
-bench_app = typer.Typer(
-    help="Measure encoders and indexes, and make releases of any size to measure with.",
-    epilog="Example: deft bench encoders --model data/encoder",
-    no_args_is_help=True,
-)
-
-for command in (
-    train.prepare,
-    train.finetune,
-    train.pretrain,
-    train.export,
-    train.quantize,
-    train.tune,
-    train.encode,
-):
-    app.command()(command)
-app.add_typer(index_app, name="index")
-index_app.command("build")(index.index_build)
-index_app.command("add")(index.index_add)
-index_app.command("remove")(index.index_remove)
-index_app.command("verify")(index.index_verify)
-app.command("map", cls=mapping.TermCommand)(mapping.map_terms)
-app.command("explain", cls=mapping.TermCommand)(mapping.explain_term)
-app.add_typer(review_app, name="review")
-review_app.command("apply")(mapping.review_apply)
-app.command("fit")(mapping.fit_model)
-app.add_typer(evaluate_app, name="evaluate")
-evaluate_app.command("mapping")(evaluate.evaluate_mapping)
-evaluate_app.command("encoders")(evaluate.evaluate_encoders)
-app.add_typer(score_app, name="score")
-score_app.command("t1")(evaluate.score_t1)
-score_app.command("t2")(evaluate.score_t2)
-app.command()(evaluate.speed)
-app.add_typer(bench_app, name="bench")
-bench_app.command("encoders")(bench.bench_encoders)
-bench_app.command("make-umls")(bench.bench_make_umls)
-bench_app.command("index")(bench.bench_index)
-app.command()(evaluate.report)
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")  # the last is not on Windows
+_BROKEN_PIPE = 1  # typer's own choice where it is the one that notices
+_EXTRAS = dict.fromkeys(("jinja2", "lxml", "matplotlib", "pandas", "sklearn"), "evaluate") | {
+    "openpyxl": "xlsx",
+    "spacy": "spacy",
+}
+"""Which extra installs a package; `train` those that are not named."""
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(deft.__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _options(
-    *,
-    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks and every log message.")] = False,
-    version: Annotated[  # noqa: ARG001 - its callback does the work
-        bool,
-        typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version),
-    ] = False,
-) -> None:
-    level = logging.DEBUG if debug else logging.WARNING
-    logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+class _Stopped(BaseException):
+    """A signal asked to stop; everything that cleans up after an interrupt cleans up after it."""
 
 
 def main() -> None:
-    """Run the command; an error that a person can act on becomes one sentence and an exit code.
+    """Run the command; a failure becomes one line and an exit code."""
+    _fill_closed_streams()
+    with _stopped_by_signals():
+        try:
+            from deft.cli.app import app
 
-    The code is 2 for bad input, 1 for a failed gate.
-    """
-    try:
-        app()
-    except (DeftError, OSError, ModuleNotFoundError) as error:
-        if "--debug" in sys.argv:
+            app()
+        except SystemExit as end:
+            _flush(end.code)
             raise
-        typer.echo(f"deft: {_explain(error)}", err=True)
-        sys.exit(error.exit_code if isinstance(error, DeftError) else InputError.exit_code)
+        except _Stopped as stop:
+            number = signal.Signals(stop.args[0])
+            _say(f"stopped by {number.name}.")
+            code = 128 + number
+        except Exception as error:
+            if "--debug" in sys.argv:
+                raise
+            _say(_explain(error))
+            code = getattr(error, "exit_code", 2 if isinstance(error, OSError | ModuleNotFoundError) else 1)
+    sys.exit(code)
+
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """Let the first signal end the work in an orderly way, and a second one at once."""
+    wanted = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in wanted}
+    heard = [number for number, handler in before.items() if handler != signal.SIG_IGN]  # as under nohup
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        for other in heard:
+            signal.signal(other, signal.SIG_DFL)
+        raise _Stopped(number)
+
+    for number in heard:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number in heard:
+            signal.signal(number, before[number])
+
+
+def _fill_closed_streams() -> None:
+    """Open what the shell closed (`>&-`), so that no file gets its number; never fail on a letter."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+            setattr(sys, name, Path(os.devnull).open("w" if number else "r", encoding="utf-8"))
+    with suppress(AttributeError):  # a stream of somebody's own
+        sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
+
+
+def _flush(code: object) -> None:
+    """Notice a pipe that nobody reads any more here, and not when the interpreter has gone."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(_BROKEN_PIPE if not code else code)  # type: ignore[arg-type]
+
+
+def _say(message: str) -> None:
+    with suppress(OSError):
+        sys.stderr.write(f"deft: {message}\n")
 
 
 def _explain(error: Exception) -> str:
+    from deft.errors import DeftError
+
+    if isinstance(error, DeftError):
+        return str(error)
     if isinstance(error, ModuleNotFoundError):
-        return f"this needs {error.name}, which is not installed. Install it with: pip install 'deft[train]'"
-    return str(error)
+        extra = _EXTRAS.get(str(error.name).partition(".")[0], "train")
+        return (
+            f"this needs {error.name}, which is not installed. Install it with: pip install 'deft[{extra}]'"
+        )
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename else ""
+        return f"{place}{error.strerror or error}."
+    if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+        return "there is not enough memory. Close other programs, or ask for less at once."
+    first = str(error).strip().partition("\n")[0]
+    return (
+        f"unforeseen {type(error).__name__}: {first} This is a fault of deft: please report it, with what "
+        "the same command says with --debug."
+    )
