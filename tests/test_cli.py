@@ -567,7 +567,6 @@ class TestIndex:
         ("arguments", "problem"),
         [
             ((), "give --umls or --params"),
-            ((), "give --umls or --params"),
             (("--umls", "absent"), "no MRCONSO.RRF (or MRCONSO.RRF.gz) here"),
             (("--umls", "UMLS", "--language", "xx"), "no atom with language xx. It holds ENG, FRE"),
             (("--umls", "UMLS", "--source", "xx"), "no atom with source xx"),

@@ -78,7 +78,8 @@ def _fill_closed_streams() -> None:
         if getattr(sys, name) is None:
             with suppress(OSError):
                 os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
-            setattr(sys, name, Path(os.devnull).open("w" if number else "r", encoding="utf-8"))
+            stream = Path(os.devnull).open("w" if number else "r", encoding="utf-8")  # noqa: SIM115 - stays open
+            setattr(sys, name, stream)
     with suppress(AttributeError):  # a stream of somebody's own
         sys.stdout.reconfigure(errors="replace")  # type: ignore[union-attr]
 
@@ -89,7 +90,7 @@ def _flush(code: object) -> None:
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(_BROKEN_PIPE if not code else code)  # type: ignore[arg-type]
+        sys.exit(code or _BROKEN_PIPE)  # type: ignore[arg-type]
 
 
 def _say(message: str) -> None:
