@@ -20,6 +20,7 @@ from deft.cli import app
 from deft.config import Block
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
 from deft.errors import GateError
+from deft.index.releases import current_release
 
 CANDIDATE = [
     *("rank", "cui", "name", "matched", "language", "source", "term_type", "semantic_types"),
@@ -371,7 +372,7 @@ class TestMap:
 
     def test_an_index_that_is_not_whole(self, run, built, tmp_path):
         index = shutil.copytree(built, tmp_path / "i")
-        (index / "vectors.npy").unlink()
+        (current_release(index) / "vectors.npy").unlink()
         done = run("map", "a", "--index", index)
         assert done.code == 2
         assert "vectors.npy: is missing from the index. Build it again with `deft index build`." in done.err
@@ -544,9 +545,10 @@ class TestIndex:
     def test_verify(self, run, built, tmp_path):
         assert run("index", "verify", built).out == "The index is whole.\n"
         index = shutil.copytree(built, tmp_path / "i")
-        data = bytearray((index / "vectors.npy").read_bytes())
+        vectors = current_release(index) / "vectors.npy"
+        data = bytearray(vectors.read_bytes())
         data[-1] ^= 1
-        (index / "vectors.npy").write_bytes(data)
+        vectors.write_bytes(data)
         done = run("index", "verify", index)
         assert done.code == 2
         assert "vectors.npy: does not have the checksum it was built with" in done.err

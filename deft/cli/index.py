@@ -161,11 +161,14 @@ def _print(manifest: Manifest) -> None:
 
 
 def index_verify(index: Annotated[Path, typer.Argument(help="Folder of the index.")]) -> None:
-    """Check that an index is whole: every file against its checksum.
+    """Check that an index is whole: every file against its checksum, and that it opens.
 
     Example: deft index verify umls_index
     """
     from deft.index.manifest import Manifest
+    from deft.index.releases import open_release
+    from deft.mapping.mapper import TermMapper
 
-    Manifest.read(index).verify(index)
+    open_release(index, lambda folder: Manifest.read(folder).verify(folder))
+    TermMapper.open(index)  # with its encoder, the settings of that, and its own mapping model
     typer.echo("The index is whole.")

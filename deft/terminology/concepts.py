@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from deft.errors import InputError
 from deft.files import atomic_write, release
+from deft.terminology.cui import cui_of, is_cui, number_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,7 +196,7 @@ class Concepts:
 
     def cui(self, row: int) -> str:
         """Return the CUI of a concept."""
-        return _cui(self.numbers("concepts", "cui")[row])
+        return cui_of(self.numbers("concepts", "cui")[row])
 
     def atoms_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the row of the first atom of each string, and the number of its atoms."""
@@ -206,10 +207,9 @@ class Concepts:
 
     def row_of(self, cui: str) -> int | None:
         """Return the row of a concept, None if it is not there."""
-        number = _number(cui)
-        if number is None:
+        if not is_cui(cui):
             return None
-        numbers = self.numbers("concepts", "cui")
+        number, numbers = number_of(cui), self.numbers("concepts", "cui")
         row = int(np.searchsorted(numbers, number))
         return row if row < len(numbers) and numbers[row] == number else None
 
@@ -221,11 +221,11 @@ class Concepts:
 
     def current(self, cui: str) -> tuple[str, ...]:
         """Return the CUIs that a retired one became, or the CUI itself."""
-        number = _number(cui)
-        if number is None or self.row_of(cui) is not None:
+        if not is_cui(cui) or self.row_of(cui) is not None:
             return (cui,)
+        number = number_of(cui)
         first, last = np.searchsorted(self.numbers("retired", "cui"), [number, number + 1])
-        return tuple(map(_cui, self.numbers("retired", "target")[first:last])) or (cui,)
+        return tuple(map(cui_of, self.numbers("retired", "target")[first:last])) or (cui,)
 
     def follow(self, cuis: Iterable[str]) -> frozenset[str]:
         """Return CUIs with the retired ones replaced by what they became."""
@@ -234,7 +234,7 @@ class Concepts:
     @cached_property
     def cuis(self) -> frozenset[str]:
         """Every CUI that has a string."""
-        return frozenset(map(_cui, self.numbers("concepts", "cui")))
+        return frozenset(map(cui_of, self.numbers("concepts", "cui")))
 
     # What follows reads whole tables into memory: for preparation, evaluation and studies, not for a query.
 
@@ -252,7 +252,7 @@ class Concepts:
     def concepts(self) -> pd.DataFrame:
         """The table of concepts."""
         frame = self._frame("concepts").astype({"mesh": bool})
-        return frame.assign(cui=[_cui(number) for number in frame["cui"]])
+        return frame.assign(cui=[cui_of(number) for number in frame["cui"]])
 
     def _frame(self, name: str) -> pd.DataFrame:
         frame: pd.DataFrame = self.tables[name].to_pandas()
@@ -308,12 +308,3 @@ def _values(array: pa.Array) -> np.ndarray:
     data = array.buffers()[1]
     values: np.ndarray = np.frombuffer(data, kind) if data is not None else np.zeros(0, kind)
     return values[array.offset : array.offset + len(array)]
-
-
-def _number(cui: str) -> int | None:
-    digits = cui[1:]
-    return int(digits) if cui[:1] == "C" and len(digits) == 7 and digits.isdecimal() else None
-
-
-def _cui(number: int) -> str:
-    return f"C{number:07d}"
