@@ -60,8 +60,8 @@ class _Plan:
 
     Attributes
     ----------
-    encoder
-        Encoder bundle.
+    encoder, model
+        Encoder bundle, and the same opened.
     inputs, filters
         What the manifest says of its origin.
     job
@@ -73,6 +73,7 @@ class _Plan:
     """
 
     encoder: Path
+    model: Encoder
     inputs: dict[str, FileRecord]
     filters: dict[str, Any]
     job: dict[str, Any]
@@ -123,8 +124,10 @@ def build_index(
         is being written by another process, or memory is short.
     """
     umls, keep = Path(umls), keep or AtomFilter()
+    bundle, resources = find_encoder(encoder or SHIPPED), resources or Resources()
     plan = _Plan(
-        find_encoder(encoder or SHIPPED),
+        bundle,
+        Encoder.open(bundle, threads=resources.threads),
         {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))},
         asdict(keep),
         {},
@@ -156,8 +159,8 @@ def add_to_index(
     InputError
         As for `build_index`.
     """
-    index, umls = Path(index), Path(umls)
-    old = _old(index)
+    index, umls, resources = Path(index), Path(umls), resources or Resources()
+    old = _old(index, resources.threads)
     filters = old.manifest.filters
     keep = keep or AtomFilter(**{name: _tuple(filters[name]) for name in asdict(AtomFilter())})
 
@@ -168,6 +171,7 @@ def add_to_index(
     added = {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))}
     plan = _Plan(
         old.encoder,
+        old.model,
         {**old.manifest.inputs, **{f"added {umls.name}/{name}": record for name, record in added.items()}},
         filters,
         {"index": old.identity, "added": asdict(keep)},
@@ -192,9 +196,9 @@ def remove_from_index(
     InputError
         A CUI is none, the index does not have one of them, or nothing would be left.
     """
-    index = Path(index)
+    index, resources = Path(index), resources or Resources()
     gone = {"cuis": sorted({check_cui(cui) for cui in cuis}), "sources": sorted(set(sources))}
-    old = _old(index)
+    old = _old(index, resources.threads)
 
     def gather(maker: TableMaker) -> None:
         maker.add_tables(old.concepts)
@@ -206,6 +210,7 @@ def remove_from_index(
     filters = old.manifest.filters
     plan = _Plan(
         old.encoder,
+        old.model,
         old.manifest.inputs,
         {**filters, "removed": [*filters.get("removed", ()), gone]},
         {"index": old.identity},
@@ -219,22 +224,20 @@ def _build(
     plan: _Plan,
     out: Path,
     known: Known | None,
-    resources: Resources | None,
+    resources: Resources,
     *,
     kind: Kind | None = None,
     progress: bool,
 ) -> Manifest:
-    resources = resources or Resources()
-    model = Encoder.open(plan.encoder, threads=resources.threads)
     job = {
         "format": FORMAT,
         "inputs": {name: record.sha256 for name, record in plan.inputs.items()},
         "filters": plan.filters,
-        "encoder": model.fingerprint,
+        "encoder": plan.model.fingerprint,
         **plan.job,
     }
     with _enough_memory(), new_release(out, job, worth=VECTORS, base=plan.base) as folder:
-        manifest = _fill(folder, plan, model, known, kind, memory_mib=resources.memory_mib, progress=progress)
+        manifest = _fill(folder, plan, known, kind, memory_mib=resources.memory_mib, progress=progress)
         Parts.open(folder)
     return manifest
 
@@ -242,7 +245,6 @@ def _build(
 def _fill(
     folder: Path,
     plan: _Plan,
-    model: Encoder,
     known: Known | None,
     kind: Kind | None,
     *,
@@ -250,7 +252,7 @@ def _fill(
     progress: bool,
 ) -> Manifest:
     concepts = _tables(plan, folder, memory_mib)
-    embed(concepts, model, folder, known, progress=progress)
+    embed(concepts, plan.model, folder, known, progress=progress)
     (folder / CODES).unlink(missing_ok=True)  # of an interrupted build
     dense = DenseIndex.build(open_vectors(folder), kind=kind)
     dense.save_codes(folder)
@@ -260,7 +262,7 @@ def _fill(
     for name in (*ENCODER_FILES, SETTINGS, CARD):
         if name in ENCODER_FILES or (plan.encoder / name).exists():
             shutil.copyfile(plan.encoder / name, folder / ENCODER / name)
-    manifest = _describe(folder, plan, concepts, model, dense)
+    manifest = _describe(folder, plan, concepts, dense)
     manifest.write(folder)
     return manifest
 
@@ -275,7 +277,7 @@ def _tables(plan: _Plan, folder: Path, memory_mib: int) -> Concepts:
     return Concepts.open(folder)
 
 
-def _describe(folder: Path, plan: _Plan, concepts: Concepts, model: Encoder, dense: DenseIndex) -> Manifest:
+def _describe(folder: Path, plan: _Plan, concepts: Concepts, dense: DenseIndex) -> Manifest:
     paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     listed = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
     unlisted = {NAME, f"{ENCODER}/{SETTINGS}"}
@@ -284,10 +286,10 @@ def _describe(folder: Path, plan: _Plan, concepts: Concepts, model: Encoder, den
         filters=plan.filters,
         rows=concepts.rows,
         encoder={
-            "fingerprint": model.fingerprint,
-            "dimension": model.dimension,
-            "precision": model.info.precision,
-            "engine": model.info.engine,
+            "fingerprint": plan.model.fingerprint,
+            "dimension": plan.model.dimension,
+            "precision": plan.model.info.precision,
+            "engine": plan.model.info.engine,
         },
         kind=dense.kind,
         search=dense.search_settings,
@@ -307,14 +309,16 @@ class _Old:
     manifest: Manifest
     concepts: Concepts
     vectors: OldIndex
+    model: Encoder
 
     @classmethod
-    def open(cls, folder: Path) -> _Old:
+    def open(cls, folder: Path, threads: int | None) -> _Old:
         """Open a release and check every file: what is made of it should not inherit damage."""
         manifest = Manifest.read(folder)
         manifest.verify(folder)
         concepts = Concepts.open(folder)
-        return cls(folder, manifest, concepts, OldIndex(folder, manifest.encoder["fingerprint"], concepts))
+        model = Encoder.open(folder / ENCODER, threads=threads)
+        return cls(folder, manifest, concepts, OldIndex(folder, model.fingerprint, concepts), model)
 
     @property
     def encoder(self) -> Path:
@@ -327,8 +331,8 @@ class _Old:
         return " ".join(self.manifest.files[name].sha256 for name in TABLES)
 
 
-def _old(index: Path) -> _Old:
-    return open_release(index, _Old.open)
+def _old(index: Path, threads: int | None = None) -> _Old:
+    return open_release(index, lambda folder: _Old.open(folder, threads))
 
 
 def _known(folder: Path) -> Known:

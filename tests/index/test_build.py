@@ -13,12 +13,14 @@ import pytest
 from demo import ATOMS, TYPES, Atom, write_bundle, write_lines, write_umls
 
 from deft.encoder.runtime import Encoder
+from deft.encoder.settings import Settings, read_settings, write_settings
 from deft.errors import InputError
 from deft.index import vectors
 from deft.index.build import add_to_index, build_index, remove_from_index
 from deft.index.dense import CODES, DenseIndex
 from deft.index.lexical import LexicalIndex
 from deft.index.manifest import Manifest
+from deft.index.parts import Parts
 from deft.index.releases import current_release
 from deft.index.vectors import encode_to_folder
 from deft.mapping.mapper import TermMapper
@@ -360,6 +362,57 @@ def test_what_is_removed_gives_the_index_of_a_fresh_build(index, bundle, tmp_pat
     assert Manifest.read(current_release(index)) == manifest
 
 
+def test_what_was_fitted_and_tuned_is_kept_and_harms_nothing(index, umls, bundle):
+    (index / "mapping.json").write_text("its own")
+    write_settings(current_release(index) / "encoder", {"plain": Settings(block_tokens=99)})
+    verify(index)
+    assert Parts.open(current_release(index)).dense.kind == "flat"
+    for change in (
+        lambda: remove_from_index(index, cuis=["C0000003"]),
+        lambda: add_to_index(index, umls),
+    ):
+        assert "encoder/runtime.json" not in change().files
+        assert (index / "mapping.json").read_text() == "its own"
+        assert read_settings(current_release(index) / "encoder")["plain"].block_tokens == 99
+        verify(index)
+    build_index(umls, bundle, index)
+    assert content(index) == ["current", "mapping.json", "release-4"]
+
+
+def test_what_is_being_written_is_not_listed(index, umls, bundle, monkeypatch):
+    real = LexicalIndex.save
+
+    def litter(self, folder):
+        real(self, folder)
+        (folder / ".manifest.json.part").write_text("")
+        (folder / ".spill").mkdir()
+        (folder / ".spill" / "tmp").write_text("")
+
+    monkeypatch.setattr(LexicalIndex, "save", litter)
+    manifest = build_index(umls, bundle, index)
+    assert not [name for name in manifest.files if "part" in name or "spill" in name]
+
+
+def test_an_interrupted_addition_with_another_filter_is_another_job(index, tmp_path, monkeypatch):
+    more = write_umls(tmp_path / "more", MORE, types=[("C0000042", "T047"), ("C0000001", "T184")])
+    with monkeypatch.context() as patch:
+        patch.setattr(LexicalIndex, "save", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            add_to_index(index, more)
+    assert content(index) == ["current", "release-1", "release-2"]
+    assert add_to_index(index, more, AtomFilter(languages=("ENG",))).rows["strings"] == 16
+
+
+def test_a_damaged_index_is_not_changed(index, umls):
+    path = current_release(index) / "vectors.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    for change in (lambda: remove_from_index(index, cuis=["C0000003"]), lambda: add_to_index(index, umls)):
+        with pytest.raises(InputError, match=r"vectors\.npy: does not have the checksum"):
+            change()
+
+
 def test_removing_what_is_not_there_or_everything_changes_nothing(index, built):
     for cuis, sources, problem in (
         (["C0000099"], [], r"has no atom of C0000099\. Nothing was changed"),
@@ -398,9 +451,7 @@ def test_bad_input_leaves_nothing(umls, bundle, tmp_path):
 
 def test_a_folder_that_is_no_index_is_not_replaced(umls, bundle, tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
-    with pytest.raises(
-        InputError, match=r"holds other things and is not replaced \(it has no current\)"
-    ):
+    with pytest.raises(InputError, match=r"holds other things and is not replaced \(it has no current\)"):
         build_index(umls, bundle, tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "precious"
 
