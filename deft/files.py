@@ -246,7 +246,12 @@ def cannot_write(path: Path, error: OSError) -> InputError:
 
 def cannot_read(path: Path, error: Exception) -> InputError:
     """Turn an error on opening or decompressing `path` into one that names the file."""
-    return InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}.", path=path)
+    return InputError(f"cannot be read: {one_line(error)}.", path=path)
+
+
+def one_line(error: Exception) -> str:
+    """Return what an error says, without what comes after its first line and the name of a file."""
+    return str(getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__)
 
 
 def read_text(path: Path, *, mixed: bool = False, largest: int = LARGEST_TEXT) -> str:
@@ -328,6 +333,17 @@ def release(mapped: Any) -> None:  # noqa: ANN401 - an array of NumPy or a map
         mapped = getattr(mapped, "_mmap", None) or getattr(mapped, "base", None)
     if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
         mapped.madvise(mmap.MADV_DONTNEED)
+
+
+def rises(values: Any, *, least: int = 0) -> bool:  # noqa: ANN401 - an array of NumPy
+    """Tell whether each number is the one before it at the least, and `least` more."""
+    after, before = values[1:], values[:-1]
+    return bool((after > before).all() if least else (after >= before).all())
+
+
+def within(values: Any, stop: int, *, start: int = 0) -> bool:  # noqa: ANN401 - an array of NumPy
+    """Tell whether all numbers are from `start` to `stop`, which is not one of them."""
+    return not len(values) or bool(values.min() >= start and values.max() < stop)
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is any type

@@ -9,8 +9,7 @@ from deft.errors import InputError
 from deft.index.dense import DenseIndex
 from deft.index.lexical import LexicalIndex
 from deft.index.manifest import Manifest
-from deft.index.releases import DAMAGED
-from deft.terminology.concepts import Concepts
+from deft.terminology.concepts import DAMAGED, Concepts
 
 
 @dataclass(frozen=True, eq=False)

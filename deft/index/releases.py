@@ -37,7 +37,6 @@ OWN_MODEL = "mapping.json"
 """A mapping model that was fitted to the index, if there is one."""
 
 REBUILD = "Build it again with `deft index build`."
-DAMAGED = "`deft index verify` tells what is damaged; build it again with `deft index build`."
 
 _RELEASE = re.compile(r"release-([1-9][0-9]{0,8})")
 _LOCK, _JOB = ".deft-lock", ".deft-job.json"

@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from deft.errors import InputError
-from deft.files import atomic_write, release
+from deft.files import atomic_write, one_line, release, rises, within
 from deft.terminology.cui import cui_of, is_cui, number_of
 
 if TYPE_CHECKING:
@@ -63,9 +63,22 @@ SCHEMAS = {
 }
 """The tables and their columns; a CUI is stored as its number."""
 
+# by how much the next row is more than the one before
+_SORTED = {
+    ("strings", "first_atom"): 1,
+    ("atoms", "string"): 0,
+    ("concepts", "cui"): 1,
+    ("retired", "cui"): 0,
+}
+
 FILES = tuple(f"{name}.arrow" for name in SCHEMAS)
 
-_REBUILD = "Build the index again."
+DAMAGED = "Build the index again. `deft index verify` tells what is damaged."
+"""What to do about a damaged index."""
+
+# What pyarrow raises at a damaged file
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, pa.ArrowException)
+_CUIS = 10**7
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,8 +114,8 @@ class Texts:
         return bytes(self.data[self.starts[row] : self.starts[row + 1]])
 
     def at(self, row: int) -> str:
-        """Return a text."""
-        return self.raw(row).decode()
+        """Return a text; what is damaged in it shows as a sign of its own."""
+        return self.raw(row).decode(errors="replace")
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +164,8 @@ class Concepts:
         Raises
         ------
         InputError
-            A table is missing, damaged or of another form.
+            A table is missing, damaged or of another form. What is looked up by number is checked to lie
+            where it should; a text may still have other letters.
         """
         tables, maps = {}, []
         for name, file in zip(SCHEMAS, FILES, strict=True):
@@ -159,11 +173,40 @@ class Concepts:
                 with (folder / file).open("rb") as stream:
                     maps.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
                 tables[name] = pa.ipc.open_file(pa.py_buffer(maps[-1])).read_all()
-            except (OSError, ValueError) as error:
-                raise InputError(f"cannot be read ({error}).", path=folder / file, remedy=_REBUILD) from error
-            if tables[name].schema != SCHEMAS[name]:
-                raise InputError("does not have the columns it should.", path=folder / file, remedy=_REBUILD)
-        return cls(tables, tuple(maps))
+                whole = tables[name].schema == SCHEMAS[name] and all(map(_is_whole, tables[name].columns))
+            except _UNREADABLE as error:
+                raise InputError(
+                    f"cannot be read ({one_line(error)}).", path=folder / file, remedy=DAMAGED
+                ) from error
+            if not whole:
+                raise InputError("does not have the columns it should.", path=folder / file, remedy=DAMAGED)
+        concepts = cls(tables, tuple(maps))
+        for (table, column), sound in concepts._sound():
+            if not sound:
+                raise InputError("is damaged.", path=folder / f"{table}.arrow", field=column, remedy=DAMAGED)
+        concepts.release()
+        return concepts
+
+    def _sound(self) -> Iterator[tuple[tuple[str, str], bool]]:
+        """Yield, for each column by which something is looked up, whether it leads to what is there."""
+        rows = self.rows
+        for place in _columns(_LABEL):
+            labels = self._column(*place)
+            yield place, within(_values(labels.indices), len(labels.dictionary))
+        for place in _columns(_TEXT):
+            texts = self.texts(*place)
+            yield place, within(texts.starts, len(texts.data) + 1) and rises(texts.starts)
+        for place, stop in {
+            ("atoms", "string"): rows["strings"],
+            ("atoms", "concept"): rows["concepts"],
+            ("strings", "first_atom"): rows["atoms"],
+            ("concepts", "cui"): _CUIS,
+            ("retired", "cui"): _CUIS,
+            ("retired", "target"): _CUIS,
+        }.items():
+            yield place, within(self.numbers(*place), stop)
+        for place, least in _SORTED.items():
+            yield place, rises(self.numbers(*place), least=least)
 
     def release(self) -> None:
         """Give the pages of the files back to the system (`deft.files.release`)."""
@@ -281,6 +324,19 @@ class Concepts:
 def _columns(*kinds: pa.DataType) -> list[tuple[str, str]]:
     """Return the columns of a kind, each with its table."""
     return [(name, field.name) for name, schema in SCHEMAS.items() for field in schema if field.type in kinds]
+
+
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    """Tell whether a column is in one piece, without gaps, and fits in its buffers."""
+    if column.num_chunks > 1 or column.null_count:
+        return False
+    for chunk in column.chunks:
+        chunk.validate()
+        if isinstance(chunk, pa.DictionaryArray):  # its few values become objects of Python
+            chunk.dictionary.validate(full=True)
+            if chunk.dictionary.null_count:
+                return False
+    return True
 
 
 def _whole(table: pa.Table, schema: pa.Schema) -> pa.Table:
