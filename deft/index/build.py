@@ -198,14 +198,16 @@ def remove_from_index(
     """
     index, resources = Path(index), resources or Resources()
     gone = {"cuis": sorted({check_cui(cui) for cui in cuis}), "sources": sorted(set(sources))}
+    if not any(gone.values()):
+        remedy = "For example: --cui C0012569, or --source ICD10."
+        raise InputError("give a concept or a source to take out.", remedy=remedy)
     old = _old(index, resources.threads)
 
     def gather(maker: TableMaker) -> None:
         maker.add_tables(old.concepts)
-        absent = maker.remove(**gone)
-        if absent or not any(gone.values()):
-            listed = ", ".join(absent) or "nothing"
-            raise InputError(f"has no atom of {listed}.", path=index, remedy="Nothing was changed.")
+        if absent := maker.remove(**gone):
+            problem = f"has no atom of {', '.join(absent)}."
+            raise InputError(problem, path=index, remedy="Nothing was changed.")
 
     filters = old.manifest.filters
     plan = _Plan(

@@ -342,5 +342,5 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _no_zero(lengths: np.ndarray) -> np.ndarray:
-    """Return the lengths of directions, 127 at least; only a damaged one has none, and then its cosine is 0."""
+    """Return the lengths of directions: a damaged one may have none, and then its cosine is 0."""
     return np.maximum(lengths, 1)

@@ -59,10 +59,10 @@ def current_release(index: Path) -> Path:
     index = Path(index)
     path = index / POINTER
     if not path.is_file():
-        problem = f"is no index (it has no file `{POINTER}`)."
         if (index / _EARLIER).is_file():
-            problem = "is an index of an earlier version of deft."
-        raise InputError(problem, path=index, remedy=REBUILD)
+            raise InputError("is an index of an earlier version of deft.", path=index, remedy=REBUILD)
+        remedy = "Build one with `deft index build --umls FOLDER`."
+        raise InputError(f"is no index (it has no file `{POINTER}`).", path=index, remedy=remedy)
     values = read_json(path)
     name = values.get("release") if isinstance(values, dict) else None
     if not isinstance(name, str) or not _RELEASE.fullmatch(name):

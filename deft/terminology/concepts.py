@@ -196,15 +196,17 @@ class Concepts:
         for place in _columns(_TEXT):
             texts = self.texts(*place)
             yield place, within(texts.starts, len(texts.data) + 1) and rises(texts.starts)
-        for place, stop in {
-            ("atoms", "string"): rows["strings"],
-            ("atoms", "concept"): rows["concepts"],
-            ("strings", "first_atom"): rows["atoms"],
-            ("concepts", "cui"): _CUIS,
-            ("retired", "cui"): _CUIS,
-            ("retired", "target"): _CUIS,
-        }.items():
-            yield place, within(self.numbers(*place), stop)
+        ranges = {
+            ("atoms", "string"): (0, rows["strings"]),
+            ("atoms", "concept"): (0, rows["concepts"]),
+            ("strings", "first_atom"): (0, rows["atoms"]),
+            ("concepts", "atoms"): (1, rows["atoms"] + 1),
+            ("concepts", "sources"): (1, rows["atoms"] + 1),
+            **dict.fromkeys([("concepts", "cui"), ("retired", "cui"), ("retired", "target")], (0, _CUIS)),
+            **dict.fromkeys(_columns(_FLAG), (0, 2)),
+        }
+        for place, (start, stop) in ranges.items():
+            yield place, within(self.numbers(*place), stop, start=start)
         for place, least in _SORTED.items():
             yield place, rises(self.numbers(*place), least=least)
 

@@ -417,7 +417,7 @@ def test_removing_what_is_not_there_or_everything_changes_nothing(index, built):
     for cuis, sources, problem in (
         (["C0000099"], [], r"has no atom of C0000099\. Nothing was changed"),
         (["C0000099", "C0000001"], ["LOCAL"], r"has no atom of C0000099, LOCAL\. Nothing was changed"),
-        ([], [], "no atom of nothing"),
+        ([], [], "give a concept or a source to take out"),
         (["X0000001"], [], r"field cui: expected a CUI such as C0012569, found 'X0000001'"),
         (["C1"], [], "found 'C1'"),
         (["abc"], [], "found 'abc'"),

@@ -23,7 +23,7 @@ PATTERNS = (b"\x00", b"\xff", b"\x7f", b"\x80\x00\x00\x00", b"\x01\x00", b"\xff\
 
 
 def damage(data: bytes, draw: random.Random) -> bytes:
-    """Return bytes of the same length: a bit turned, a part overwritten, or pages that got lost or mixed up."""
+    """Return bytes of the same length: a bit turned, or a part overwritten or taken from elsewhere."""
     changed = bytearray(data)
     start = draw.randrange(len(data))
     if draw.random() < 0.4:  # headers are at the ends
@@ -59,7 +59,7 @@ def main(index: str, folder: str, seed: str, count: str) -> None:
     for path in files:
         data = path.read_bytes()
         for case in range(int(count)):
-            print(json.dumps([path.name, case]), file=sys.stderr, flush=True)
+            sys.stderr.write(f"{path.name} {case}\n")
             path.write_bytes(damage(data, random.Random(f"{seed} {path.name} {case}")))
             try:
                 parts = Parts.open(release)
@@ -67,11 +67,12 @@ def main(index: str, folder: str, seed: str, count: str) -> None:
                 mapper.map(["nom 7", "rhume"], k=3)
                 answered += 1
             except InputError as error:
-                assert "\n" not in str(error), error
                 refused += 1
+                if "\n" in str(error):
+                    raise
             path.unlink()  # a new file each time: the old one is mapped
             path.write_bytes(data)
-    print(json.dumps({"files": len(files), "refused": refused, "answered": answered}))
+    sys.stdout.write(json.dumps({"files": len(files), "refused": refused, "answered": answered}))
 
 
 @pytest.fixture(scope="module", params=["flat", "ivf"])
@@ -87,17 +88,8 @@ def index(request, bundle, tmp_path_factory):
 
 
 def test_a_damaged_index_never_crashes(index, tmp_path):
-    command = [
-        sys.executable,
-        "-X",
-        "faulthandler",
-        __file__,
-        str(index),
-        str(tmp_path / "copy"),
-        "13",
-        str(CASES),
-    ]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-W", "error", "-X", "faulthandler", __file__, index, tmp_path / "copy"]
+    done = subprocess.run([*command, "13", str(CASES)], check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     counts = json.loads(done.stdout)
     assert counts["refused"] + counts["answered"] == CASES * counts["files"]

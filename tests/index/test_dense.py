@@ -259,9 +259,7 @@ def test_damage(tmp_path, change):
         path.unlink()
     else:
         path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(
-        InputError, match=r"vectors\.npy: is no readable array \(.*\)\. Build the index again"
-    ):
+    with pytest.raises(InputError, match=r"vectors\.npy: is no readable array .*Build the index again"):
         DenseIndex.open(tmp_path)
 
 
