@@ -343,4 +343,4 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 def _no_zero(lengths: np.ndarray) -> np.ndarray:
     """Return the lengths of directions: a damaged one may have none, and then its cosine is 0."""
-    return np.maximum(lengths, 1)
+    return np.asarray(np.maximum(lengths, 1))
