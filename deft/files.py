@@ -8,33 +8,51 @@ import hashlib
 import json
 import logging
 import mmap
+import os
+import re
+import secrets
 import shutil
+import stat
 import sys
+import time
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from deft.errors import InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 logger = logging.getLogger(__name__)
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
-_JOB, _LOCK = "job.json", "lock"
 STDIN = Path("-")
-WORKING_FILES = (_JOB, _LOCK)
-"""What is in a folder only while it is being written."""
-
 _HARMLESS = {".gitignore", ".gitkeep", ".DS_Store"}  # a folder with nothing else counts as empty
+_DESCRIPTOR = re.compile(r"/dev/(?:(stdin|stdout|stderr)|fd/(\d+))|/proc/self/fd/(\d+)")
+_STREAMS = ("stdin", "stdout", "stderr")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+
+_CHUNK = 1 << 20
+_PATIENCE = (0.01, 0.03, 0.1)  # seconds
+
+LARGEST_TEXT = 512 << 20
+"""Bytes that a text may have: a small file of gzip can swell to any size, and a pipe has no end."""
+
+LARGEST_JSON = 256 << 20
 
 
 @contextmanager
 def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
     """Open a file beside `path` for writing (UTF-8 unless `binary`) and rename it to `path` at the end.
 
-    If the block raises, `path` is as it was before and nothing is left beside it. What is no regular file,
-    such as `/dev/stdout`, is written to directly.
+    If the block raises, `path` is as it was before and nothing is left beside it. A link stays a link, and
+    the file that it points to is replaced. What is no regular file, such as a named pipe or `/dev/stdout`, is
+    written to directly.
 
     Raises
     ------
@@ -42,29 +60,82 @@ def atomic_write(path: Path, *, binary: bool = False) -> Iterator[IO[Any]]:
         The folder cannot be written, or the disk is full.
     """
     path = Path(path)
-    direct = _is_special(path)
-    partial = path if direct else path.with_name(f".{path.name}.part")
+    how: dict[str, Any] = {} if binary else {"encoding": "utf-8", "newline": ""}
+    mode = "b" if binary else ""
     try:
-        partial.parent.mkdir(parents=True, exist_ok=True)
-        mode, encoding = ("wb", None) if binary else ("w", "utf-8")
-        with partial.open(mode, encoding=encoding, newline=None if binary else "") as stream:
-            yield stream
-        if not direct:
-            partial.replace(path)
+        descriptor = _descriptor(path)
+        if descriptor is not None:
+            if sys.stdout is not None:
+                sys.stdout.flush()  # what was printed before comes before
+            with os.fdopen(os.dup(descriptor), "w" + mode, **how) as stream:
+                yield stream
+        elif path.exists() and not path.is_file():
+            with path.open("w" + mode, **how) as stream:
+                yield stream
+        else:
+            with _replacement(Path(os.path.realpath(path)), mode, how) as stream:
+                yield stream
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        if not direct:
-            _remove(partial)
+
+
+def _descriptor(path: Path) -> int | None:
+    """Return the open file that `/dev/stdout` and the like name; opened by name it would be cut off."""
+    named = _DESCRIPTOR.fullmatch(str(path)) if os.name == "posix" else None
+    if named is None:
+        return None
+    stream, *numbers = named.groups()
+    return _STREAMS.index(stream) if stream else int(next(filter(None, numbers)))
 
 
 @contextmanager
-def atomic_folder(
-    path: Path, *, marker: str | None = None, job: Mapping[str, Any] | None = None, worth: str = ""
-) -> Iterator[Path]:
+def _replacement(target: Path, mode: str, how: dict[str, Any]) -> Iterator[IO[Any]]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers(target)
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    try:
+        with partial.open("x" + mode, **how) as stream:  # made by this process, never through a link
+            if fcntl is not None:
+                with suppress(OSError):  # some file systems have no locks
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield stream
+        _put(partial, target)
+    finally:
+        with suppress(OSError):  # its folder is no folder: nothing was written
+            partial.unlink(missing_ok=True)
+
+
+def _put(partial: Path, target: Path) -> None:
+    for wait in _PATIENCE:
+        try:
+            partial.replace(target)
+        except PermissionError:  # on Windows, while someone reads the target
+            time.sleep(wait)
+        else:
+            return
+    partial.replace(target)
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Remove what killed processes left half-written of a file; what a living one writes is locked."""
+    form = re.compile(re.escape(f".{target.name}.") + "[0-9a-f]{8}[.]part")
+    with os.scandir(target.parent) as entries:
+        found = [entry.path for entry in entries if form.fullmatch(entry.name)]
+    for leftover in found:
+        with suppress(OSError):  # it is written, someone else's, or gone
+            if not stat.S_ISREG(os.lstat(leftover).st_mode):
+                continue
+            if fcntl is not None:
+                with Path(leftover).open("rb") as stream:
+                    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            Path(leftover).unlink()
+
+
+@contextmanager
+def atomic_folder(path: Path, *, marker: str | None = None) -> Iterator[Path]:
     """Give a new folder beside `path` to fill, and put it in the place of `path` at the end.
 
-    Readers see the old folder or the new one, never a mixture. Leftovers of a build that was killed are
+    Readers see the old folder or the new one, never a mixture. Leftovers of a process that was killed are
     removed first; if the block raises, `path` is as it was before.
 
     Parameters
@@ -74,11 +145,6 @@ def atomic_folder(
     marker
         A file that every folder of this kind holds. If given, a folder with other things in it is not
         replaced.
-    job
-        What makes the folder what it is, as JSON. If given, what a build with the same job left behind when
-        it was interrupted is not removed, but given to go on with.
-    worth
-        The file from which on that is worth while: without it, nothing is left behind.
 
     Raises
     ------
@@ -87,79 +153,86 @@ def atomic_folder(
         process writes it.
     """
     folder = Path(path).resolve()  # the folder that a link points to is replaced, not the link
-    partial = folder.parent / f".{folder.name}.part"
-    old = folder.parent / f".{folder.name}.old"
-    absent = [parent for parent in folder.parents if not parent.exists()]
+    partial, old, lock = (folder.parent / f".{folder.name}.{what}" for what in ("part", "old", "lock"))
     try:
-        _check_replaceable(path, folder, marker)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with _only_writer(partial, path):
-            kept = False
+        check_replaceable(path, () if marker is None else (marker,))
+        with made_folders(folder.parent), only_writer(lock, path):
+            if is_own_folder(old) and not folder.exists():  # killed between the two renames below
+                old.replace(folder)
+            remove_folder(old)
+            remove_folder(partial)
+            partial.mkdir()
             try:
-                if old.exists() and not folder.exists():  # killed between the two renames below
-                    old.replace(folder)
-                shutil.rmtree(old, ignore_errors=True)
-                _empty(partial, unless=job)
                 yield partial
                 if folder.exists():
                     folder.replace(old)
                 partial.replace(folder)
-                for name in WORKING_FILES:
-                    (folder / name).unlink(missing_ok=True)
                 shutil.rmtree(old, ignore_errors=True)
-            except BaseException:
-                kept = job is not None and (partial / worth).exists()
-                if kept:
-                    logger.warning("%s: what was done is kept; the same command goes on from there.", partial)
-                raise
             finally:
-                if not kept:
-                    shutil.rmtree(partial, ignore_errors=True)
+                shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise cannot_write(path, error) from error
-    finally:
-        for parent in absent:
-            with suppress(OSError):  # what is not empty stays
-                parent.rmdir()
 
 
 @contextmanager
-def _only_writer(partial: Path, path: Path) -> Iterator[None]:
-    """Make the folder that is worked in, and hold a lock in it; the system lifts it if the process dies."""
+def only_writer(lock: Path, path: Path) -> Iterator[None]:
+    """Hold a lock while `path` is written; the system lifts it if the process dies.
+
+    Raises
+    ------
+    InputError
+        Another process holds it.
+    """
     from filelock import FileLock, Timeout
 
-    while True:
-        partial.mkdir(exist_ok=True)
-        lock = FileLock(partial / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            remedy = "Wait until it is done, or choose another output."
-            raise InputError("is being written by another process.", path=path, remedy=remedy) from None
-        except FileNotFoundError:  # the other process was done just now
-            continue
-        if (partial / _LOCK).exists():
-            break
-        lock.release()
+    held = FileLock(lock)
+    try:
+        held.acquire(blocking=False)
+    except Timeout:
+        remedy = "Wait until it is done, or choose another output."
+        raise InputError("is being written by another process.", path=path, remedy=remedy) from None
     try:
         yield
     finally:
-        lock.release()
+        with suppress(OSError):
+            lock.unlink()  # while it is held: who waits for it sees that it is gone, and makes a new one
+        held.release()
+        if os.name == "nt":  # where an open file cannot be removed
+            with suppress(OSError):
+                lock.unlink(missing_ok=True)
 
 
-def _empty(partial: Path, *, unless: Mapping[str, Any] | None) -> None:
-    """Remove what is in a folder, unless it comes from this job; note the job."""
-    note = None if unless is None else json.dumps(unless, sort_keys=True)
-    job = partial / _JOB
-    if note is not None and job.exists() and job.read_text(encoding="utf-8") == note:
+@contextmanager
+def made_folders(folder: Path) -> Iterator[None]:
+    """Make a folder and those above it; at the end, those that were made and are empty go."""
+    absent = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
+    finally:
+        for each in absent:
+            with suppress(OSError):  # what is not empty stays
+                each.rmdir()
+
+
+def is_own_folder(path: Path) -> bool:
+    """Tell whether `path` is a folder and not a link to one."""
+    return path.is_dir() and not path.is_symlink()
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder with all that is in it, if there is one; never what a link leads to.
+
+    Raises
+    ------
+    InputError
+        It is a link or a file: someone else put it there.
+    """
+    if not os.path.lexists(path):
         return
-    for entry in partial.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry)
-        elif entry.name != _LOCK:
-            entry.unlink()
-    if note is not None:
-        job.write_text(note, encoding="utf-8")
+    if not is_own_folder(path):
+        raise InputError("is in the way and is no folder.", path=path, remedy="Remove it.")
+    shutil.rmtree(path)
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
@@ -173,10 +246,15 @@ def cannot_write(path: Path, error: OSError) -> InputError:
 
 def cannot_read(path: Path, error: Exception) -> InputError:
     """Turn an error on opening or decompressing `path` into one that names the file."""
-    return InputError(f"cannot be read: {getattr(error, 'strerror', None) or error}.", path=path)
+    return InputError(f"cannot be read: {one_line(error)}.", path=path)
 
 
-def read_text(path: Path, *, mixed: bool = False) -> str:
+def one_line(error: Exception) -> str:
+    """Return what an error says, without what comes after its first line and the name of a file."""
+    return str(getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__)
+
+
+def read_text(path: Path, *, mixed: bool = False, largest: int = LARGEST_TEXT) -> str:
     """Read a text in UTF-8, with or without byte order mark, plain or gzip; line ends are kept as they are.
 
     Parameters
@@ -186,18 +264,25 @@ def read_text(path: Path, *, mixed: bool = False) -> str:
     mixed
         Take a line that is not UTF-8 for Windows-1252, and log which lines those are: files that were pasted
         together have both.
+    largest
+        Bytes that it may have, decompressed.
 
     Raises
     ------
     InputError
-        The file is missing, cut short, or not UTF-8.
+        The file is missing, cut short, too large, or not UTF-8.
     """
     path = Path(path)
+    data = bytearray()
     try:
-        data = sys.stdin.buffer.read() if path == STDIN else path.read_bytes()
-        data = gzip.decompress(data) if path.suffix == ".gz" else data
+        with _bytes_of(path) as stream:
+            while len(data) <= largest and (part := stream.read(_CHUNK)):
+                data += part
     except (OSError, EOFError, zlib.error) as error:
         raise cannot_read(path, error) from error
+    if len(data) > largest:
+        problem = f"holds more than {largest >> 20} MiB, which is more than is read at once."
+        raise InputError(problem, path=path, remedy="Is it the right file? Split it if it is.")
     if data.startswith(_UTF16):
         raise _not_utf8(path, 1, "UTF-16")
     try:
@@ -208,7 +293,13 @@ def read_text(path: Path, *, mixed: bool = False) -> str:
         raise _not_utf8(path, data.count(b"\n", 0, error.start) + 1, "WINDOWS-1252") from error
 
 
-def _decode_lines(path: Path, data: bytes) -> str:
+def _bytes_of(path: Path) -> AbstractContextManager[IO[bytes]]:
+    if path == STDIN:
+        return nullcontext(sys.stdin.buffer)
+    return cast("IO[bytes]", gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def _decode_lines(path: Path, data: bytearray) -> str:
     lines, guessed = [], []
     for number, line in enumerate(data.splitlines(keepends=True), start=1):
         try:
@@ -244,19 +335,39 @@ def release(mapped: Any) -> None:  # noqa: ANN401 - an array of NumPy or a map
         mapped.madvise(mmap.MADV_DONTNEED)
 
 
+def rises(values: Any, *, least: int = 0) -> bool:  # noqa: ANN401 - an array of NumPy
+    """Tell whether each number is the one before it at the least, and `least` more."""
+    after, before = values[1:], values[:-1]
+    return bool((after > before).all() if least else (after >= before).all())
+
+
+def within(values: Any, stop: int, *, start: int = 0) -> bool:  # noqa: ANN401 - an array of NumPy
+    """Tell whether all numbers are from `start` to `stop`, which is not one of them."""
+    return not len(values) or bool(values.min() >= start and values.max() < stop)
+
+
 def read_json(path: Path) -> Any:  # noqa: ANN401 - JSON is any type
     """Read a JSON file.
 
     Raises
     ------
     InputError
-        The file is missing or is not JSON.
+        The file is missing, is not JSON, or is too large, too deeply nested or holds a number of more digits
+        than Python reads.
     """
+    text = read_text(path, largest=LARGEST_JSON)
     try:
-        return json.loads(read_text(path))
+        value = json.loads(text)
+        if _SURROGATE.search(text):  # half a character has no place in a text and could not be written again
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise InputError("is not valid JSON (it holds half a character).", path=path) from error
+    except RecursionError as error:
+        raise InputError("is not valid JSON here: it is nested too deeply.", path=path) from error
     except ValueError as error:
         line = getattr(error, "lineno", None)
         raise InputError(f"is not valid JSON ({error}).", path=path, line=line) from error
+    return value
 
 
 def write_json(path: Path, value: object) -> None:
@@ -266,31 +377,31 @@ def write_json(path: Path, value: object) -> None:
         stream.write("\n")
 
 
-def _check_replaceable(path: Path, folder: Path, marker: str | None) -> None:
-    if folder.is_dir():
-        content = {entry.name for entry in folder.iterdir()} - _HARMLESS
-        if marker is not None and content and marker not in content:
+def check_replaceable(path: Path, markers: Collection[str] = ()) -> None:
+    """Check that a folder may be made at `path`, or replaced there.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    markers
+        Names of which a folder of this kind holds one at least; if none is given, any folder is replaced.
+
+    Raises
+    ------
+    InputError
+        It is a file, or a folder with other things in it.
+    """
+    if path.is_dir():
+        content = {entry.name for entry in path.iterdir()} - _HARMLESS
+        if markers and content and content.isdisjoint(markers):
             raise InputError(
-                f"holds other things and is not replaced (it has no {marker}).",
+                f"holds other things and is not replaced (it has no {next(iter(markers))}).",
                 path=path,
                 remedy="Choose another output, or empty the folder.",
             )
-    elif folder.exists():
+    elif path.exists():
         raise InputError("is a file, not a folder.", path=path, remedy="Choose another output.")
-
-
-def _is_special(path: Path) -> bool:
-    try:
-        return path.exists() and not path.is_file()
-    except OSError:  # writing will fail as well and say why
-        return False
-
-
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-    except OSError:  # its folder is no folder: nothing was written
-        return
 
 
 def _not_utf8(path: Path, line: int, likely: str) -> InputError:

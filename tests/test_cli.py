@@ -20,6 +20,7 @@ from deft.cli.app import app
 from deft.config import Block
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
 from deft.errors import GateError
+from deft.index.releases import current_release
 
 CANDIDATE = [
     *("rank", "cui", "name", "matched", "language", "source", "term_type", "semantic_types"),
@@ -87,7 +88,7 @@ class TestHelp:
             ("explain", "a", "--top-k", "0"),
             ("review", "apply", "sheet.csv"),
             ("fit", "--wrong"),
-            ("index", "add"),
+            ("index", "add", "umls_index"),
             ("score", "t1"),
             ("--wrong",),
         ],
@@ -371,7 +372,7 @@ class TestMap:
 
     def test_an_index_that_is_not_whole(self, run, built, tmp_path):
         index = shutil.copytree(built, tmp_path / "i")
-        (index / "vectors.npy").unlink()
+        (current_release(index) / "vectors.npy").unlink()
         done = run("map", "a", "--index", index)
         assert done.code == 2
         assert "vectors.npy: is missing from the index. Build it again with `deft index build`." in done.err
@@ -544,12 +545,40 @@ class TestIndex:
     def test_verify(self, run, built, tmp_path):
         assert run("index", "verify", built).out == "The index is whole.\n"
         index = shutil.copytree(built, tmp_path / "i")
-        data = bytearray((index / "vectors.npy").read_bytes())
+        vectors = current_release(index) / "vectors.npy"
+        data = bytearray(vectors.read_bytes())
         data[-1] ^= 1
-        (index / "vectors.npy").write_bytes(data)
+        vectors.write_bytes(data)
         done = run("index", "verify", index)
         assert done.code == 2
         assert "vectors.npy: does not have the checksum it was built with" in done.err
+
+    def test_verify_looks_at_what_lies_beside_the_release(self, run, built, tmp_path):
+        index = shutil.copytree(built, tmp_path / "i")
+        (index / "mapping.json").write_text('{"weights": {}}')
+        done = run("index", "verify", index)
+        assert (done.code, "mapping.json: is no mapping model" in done.err) == (2, True)
+        (index / "mapping.json").unlink()
+        (current_release(index) / "encoder" / "runtime.json").write_text('{"plain": {"workers": 0}}')
+        done = run("index", "verify", index)
+        assert (done.code, "runtime.json: field plain.workers" in done.err) == (2, True)
+
+    @pytest.mark.parametrize(
+        ("arguments", "problem"),
+        [
+            (("--cui", "X0000001"), "field cui: expected a CUI such as C0012569, found 'X0000001'."),
+            (("--cui", "C1"), "found 'C1'."),
+            (("--cui", "abc"), "found 'abc'."),
+            (("--cui", "C0000001", "--cui", "C7777777"), "has no atom of C7777777. Nothing was changed."),
+            (("--cui", "C0000001", "--source", "NONE"), "has no atom of NONE. Nothing was changed."),
+            ((), "give a concept or a source to take out. For example: --cui C0012569"),
+        ],
+    )
+    def test_what_cannot_be_removed(self, run, built, arguments, problem):
+        done = run("index", "remove", built, *arguments)
+        assert done.code == 2
+        assert problem in done.err.splitlines()[-1]
+        assert run("index", "verify", built).code == 0
 
     def test_filters_of_the_parameters(self, run, umls, bundle, tmp_path):
         params = tmp_path / "params.yaml"
@@ -566,7 +595,7 @@ class TestIndex:
     @pytest.mark.parametrize(
         ("arguments", "problem"),
         [
-            ((), "give --umls or --params"),
+            ((), "give --umls, the folder of a Metathesaurus, or --params. For example"),
             (("--umls", "absent"), "no MRCONSO.RRF (or MRCONSO.RRF.gz) here"),
             (("--umls", "UMLS", "--language", "xx"), "no atom with language xx. It holds ENG, FRE"),
             (("--umls", "UMLS", "--source", "xx"), "no atom with source xx"),
@@ -900,8 +929,8 @@ class TestProcess:
     def test_tracebacks_only_on_demand(self, tmp_path):
         plain = shell("map", "a", "--index", tmp_path)
         assert (plain.returncode, plain.stdout) == (2, "")
-        remedy = "Build it again with `deft index build`."
-        assert plain.stderr == f"deft: {tmp_path}: is no index (it has no manifest.json). {remedy}\n"
+        remedy = "Build one with `deft index build --umls FOLDER`."
+        assert plain.stderr == f"deft: {tmp_path}: is no index (it has no file `current`). {remedy}\n"
         debug = shell("--debug", "map", "a", "--index", tmp_path)
         assert debug.returncode == 1
         assert "Traceback" in debug.stderr

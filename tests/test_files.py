@@ -4,19 +4,34 @@ import errno
 import gzip
 import json
 import os
+import secrets
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from deft import files
 from deft.errors import GateError, InputError
 from deft.files import atomic_folder, atomic_write, read_json, read_text, sha256, write_json
 
-FULL = Path("/dev/full")
-needs_full = pytest.mark.skipif(not FULL.exists(), reason="there is no /dev/full here")
+needs_posix = pytest.mark.skipif(os.name != "posix", reason="links and pipes are those of POSIX")
+
+
+@contextmanager
+def no_room(size):
+    """Let no file grow beyond a size."""
+    resource = pytest.importorskip("resource", reason="this system sets no limits")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def write(path, text, *, error=None):
@@ -75,13 +90,12 @@ class TestAtomicWrite:
         assert path.read_text() == "old"
         assert names(tmp_path) == ["a.txt"]
 
-    @needs_full
     @pytest.mark.parametrize("size", [1, 1_000_000])
     def test_full_disk(self, tmp_path, size):
         path = tmp_path / "a.txt"
         path.write_text("old")
-        (tmp_path / ".a.txt.part").symlink_to(FULL)
-        with pytest.raises(InputError, match=r"a\.txt: cannot be written: No space left.*Check") as caught:
+        problem = r"a\.txt: cannot be written: File too large.*Check"
+        with no_room(size // 2), pytest.raises(InputError, match=problem) as caught:
             write(path, "x" * size)
         assert caught.value.path == path
         assert path.read_text() == "old"
@@ -110,8 +124,125 @@ class TestAtomicWrite:
             stream.write("x")
         assert Path("/dev/null").is_char_device()
 
+    @needs_posix
+    def test_a_link_stays_and_its_target_is_replaced(self, tmp_path):
+        (tmp_path / "disk").mkdir()
+        (tmp_path / "disk" / "a.txt").write_text("old")
+        (tmp_path / "link").symlink_to(Path("disk") / "a.txt")
+        (tmp_path / "link to link").symlink_to("link")
+        (tmp_path / "dangling").symlink_to(tmp_path / "new" / "b.txt")
+        write(tmp_path / "link to link", "new")
+        write(tmp_path / "dangling", "new")
+        assert (tmp_path / "disk" / "a.txt").read_text() == (tmp_path / "new" / "b.txt").read_text() == "new"
+        assert names(tmp_path / "disk") == ["a.txt"]
+        with pytest.raises(ZeroDivisionError):
+            write(tmp_path / "link", "half", error=ZeroDivisionError())
+        assert (tmp_path / "link").read_text() == "new"
+        assert all((tmp_path / name).is_symlink() for name in ("link", "link to link", "dangling"))
+
+    @needs_posix
+    def test_planted_links_are_not_written_through(self, tmp_path, monkeypatch):
+        (tmp_path / "precious").write_text("precious")
+        monkeypatch.setattr(secrets, "token_hex", lambda size: "0" * 2 * size)
+        for name in (".a.txt.part", ".a.txt.00000000.part"):
+            (tmp_path / name).symlink_to(tmp_path / "precious")
+        with pytest.raises(InputError, match=r"a\.txt: cannot be written: File exists"):
+            write(tmp_path / "a.txt", "x")
+        assert (tmp_path / "precious").read_text() == "precious"
+
+    @needs_posix
+    @pytest.mark.parametrize("name", ["/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"])
+    def test_standard_output_is_written_to(self, tmp_path, name):
+        if not Path(name).exists():
+            pytest.skip(f"there is no {name} here")
+        script = (
+            "import sys; from pathlib import Path; from deft.files import atomic_write\n"
+            "print('before')\n"
+            f"with atomic_write(Path({name!r})) as stream: stream.write('é')\n"
+            "print('after')\n"
+        )
+        run = partial(subprocess.run, [sys.executable, "-c", script], check=True)
+        assert run(stdout=subprocess.PIPE).stdout.decode() == "before\néafter\n"
+        path = tmp_path / "log"
+        path.write_text("kept\n")
+        with path.open("a") as stream:
+            run(stdout=stream)
+        assert path.read_text(encoding="utf-8") == "kept\nbefore\néafter\n"
+
+    @needs_posix
+    def test_a_named_pipe_is_written_to(self, tmp_path):
+        os.mkfifo(tmp_path / "pipe")
+        reader = "import sys; print(open(sys.argv[1]).read())"
+        command = [sys.executable, "-c", reader, str(tmp_path / "pipe")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            write(tmp_path / "pipe", "through")
+            assert process.stdout.read() == "through\n"
+        assert (tmp_path / "pipe").is_fifo()
+
+    def test_leftovers_of_killed_processes_go_and_what_is_written_stays(self, tmp_path):
+        for name in (".a.txt.0123abcd.part", ".a.txt.new.part", ".b.txt.0123abcd.part"):
+            (tmp_path / name).write_text("half")
+        (tmp_path / ".a.txt.ffffffff.part").mkdir()
+        with atomic_write(tmp_path / "a.txt") as first:
+            first.write("first")
+            write(tmp_path / "a.txt", "second")
+            assert (tmp_path / "a.txt").read_text() == "second"
+        assert (tmp_path / "a.txt").read_text() == "first"
+        assert names(tmp_path) == [".a.txt.ffffffff.part", ".a.txt.new.part", ".b.txt.0123abcd.part", "a.txt"]
+
+    def test_a_system_without_file_locks(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(files, "fcntl", None)
+        (tmp_path / ".a.txt.0123abcd.part").write_text("half")
+        write(tmp_path / "a.txt", "x")
+        assert names(tmp_path) == ["a.txt"]
+
+    def test_a_target_that_is_in_use_for_a_moment(self, tmp_path, monkeypatch):
+        """As on Windows, where a file cannot be replaced while someone reads it."""
+        real, refusals = Path.replace, [PermissionError(errno.EACCES, "Access is denied")] * 2
+
+        def replace(self, target):
+            if refusals:
+                raise refusals.pop()
+            return real(self, target)
+
+        monkeypatch.setattr(Path, "replace", replace)
+        write(tmp_path / "a.txt", "x")
+        assert (tmp_path / "a.txt").read_text() == "x"
+        refusals += [PermissionError(errno.EACCES, "Access is denied")] * 9
+        with pytest.raises(InputError, match="cannot be written: Access is denied"):
+            write(tmp_path / "a.txt", "y")
+        assert names(tmp_path) == ["a.txt"]
+
 
 class TestAtomicFolder:
+    @needs_posix
+    @pytest.mark.parametrize("name", [".out.part", ".out.old"])
+    def test_nothing_is_removed_through_a_planted_link(self, tmp_path, name):
+        home = tmp_path / "home"
+        home.mkdir()
+        (home / "precious").write_text("")
+        (tmp_path / name).symlink_to(home)
+        with pytest.raises(InputError, match=rf"{name}: is in the way and is no folder\. Remove it"):
+            fill(tmp_path / "out", "x")
+        assert names(home) == ["precious"]
+        assert names(tmp_path) == [name, "home"]
+
+    @needs_posix
+    def test_a_lock_is_not_made_through_a_planted_link(self, tmp_path):
+        (tmp_path / "precious").write_text("precious")
+        (tmp_path / ".out.lock").symlink_to(tmp_path / "precious")
+        with pytest.raises(InputError, match="out: cannot be written"):
+            fill(tmp_path / "out", "x")
+        assert (tmp_path / "precious").read_text() == "precious"
+
+    def test_of_two_writers_the_second_is_refused(self, tmp_path):
+        with atomic_folder(tmp_path / "out") as folder:
+            with pytest.raises(InputError, match=r"out: is being written by another process\. Wait"):
+                fill(tmp_path / "out", "x")
+            (folder / "a").write_text("first")
+        assert (tmp_path / "out" / "a").read_text() == "first"
+        assert names(tmp_path) == ["out"]
+
     def test_makes_and_replaces(self, tmp_path):
         fill(tmp_path / "deep" / "out", "1")
         fill(tmp_path / "deep" / "out", "2")
@@ -170,7 +301,7 @@ class TestAtomicFolder:
             while not (tmp_path / ".out.part" / "a").exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
             process.send_signal(signal.SIGKILL)
-        assert names(tmp_path) == [".out.part", "out"]
+        assert names(tmp_path) == [".out.lock", ".out.part", "out"]
         assert (tmp_path / "out" / "a").read_text() == "old"
         fill(tmp_path / "out", "new")
         assert names(tmp_path) == ["out"]
@@ -278,6 +409,46 @@ class TestReading:
         assert json.loads((tmp_path / "a.json").read_text()) == {"é": [1, None]}
         (tmp_path / "a.json").write_text('{\n"a": }')
         with pytest.raises(InputError, match=r"a\.json:2: is not valid JSON"):
+            read_json(tmp_path / "a.json")
+
+    def test_a_small_file_that_swells(self, tmp_path, monkeypatch):
+        (tmp_path / "a.gz").write_bytes(gzip.compress(b"0" * 3_000_000))
+        assert len(read_text(tmp_path / "a.gz", largest=3_000_000)) == 3_000_000
+        with pytest.raises(
+            InputError, match=r"a\.gz: holds more than 2 MiB, which is more than is read at once"
+        ):
+            read_text(tmp_path / "a.gz", largest=2_999_999)
+        monkeypatch.setattr(files, "LARGEST_JSON", 2 << 20)
+        with pytest.raises(InputError, match=r"a\.gz: holds more than 2 MiB"):
+            read_json(tmp_path / "a.gz")
+
+    @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="there is no /dev/zero here")
+    def test_a_file_without_end(self):
+        with pytest.raises(InputError, match="/dev/zero: holds more than 4 MiB"):
+            read_text(Path("/dev/zero"), largest=4 << 20)
+
+    @pytest.mark.parametrize(
+        ("text", "problem"),
+        [
+            ("[" * 100_000, "is not valid JSON here: it is nested too deeply"),
+            ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested too deeply"),
+            ("1" * 5000, r"is not valid JSON \(Exceeds the limit"),
+            ('{"name": "\\ud800"}', "half a character"),
+            ('{"\\uDFFF": 1}', "half a character"),
+            ("", "is not valid JSON"),
+        ],
+    )
+    def test_json_that_python_cannot_take(self, tmp_path, text, problem):
+        (tmp_path / "a.json").write_text(text)
+        with pytest.raises(InputError, match=rf"a\.json(:1)?: .*{problem}") as caught:
+            read_json(tmp_path / "a.json")
+        assert "\n" not in str(caught.value)
+
+    def test_json_with_whole_characters(self, tmp_path):
+        (tmp_path / "a.json").write_text('["\\ud83d\\ude00", "\\\\ud800"]')
+        assert read_json(tmp_path / "a.json") == ["😀", "\\ud800"]
+        (tmp_path / "a.json").write_bytes(b'["\xed\xa0\x80"]')
+        with pytest.raises(InputError, match="is not UTF-8"):
             read_json(tmp_path / "a.json")
 
     def test_sha256(self, tmp_path):

@@ -251,8 +251,9 @@ def compare(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, 
     from deft.encoder.runtime import Encoder
     from deft.index.dense import DenseIndex, open_vectors
     from deft.index.manifest import ENCODER
+    from deft.index.releases import current_release
 
-    folder = Path(request["index"])
+    folder = current_release(request["index"])
     queries = Encoder.open(folder / ENCODER, threads=request["threads"]).encode(request["queries"])
     ready()
     found, _ = DenseIndex.open(folder).search(queries, _NEAREST)

@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 index_app = typer.Typer(
     help="Build and check an index of a Metathesaurus.",
-    epilog="Example: deft index build --umls data/umls --encoder data/encoder",
+    epilog="Example: deft index build --umls data/umls --language FRE",
     no_args_is_help=True,
 )
 review_app = typer.Typer(

@@ -86,7 +86,10 @@ def index_build(
 
     Interrupted, it goes on where it was when the same command is run again.
 
-    Example: deft index build --umls data/umls --encoder data/encoder --out umls_index --language FRE
+    The index is read by every command that maps (`--index`, by default umls_index). It has a copy of its
+    encoder and can be moved. Until a new index is complete, the old one answers.
+
+    Example: deft index build --umls data/umls --language FRE --language ENG
     """
     from deft.config import Params
     from deft.index.build import Resources, build_index
@@ -107,7 +110,8 @@ def index_build(
         umls, keep = umls or blocks.prepare.umls, AtomFilter(**blocks.prepare.atom_filters())
         kind = IndexKind(blocks.index.kind)
     if umls is None:
-        raise InputError("give --umls or --params.")
+        remedy = "For example: deft index build --umls data/umls --language FRE."
+        raise InputError("give --umls, the folder of a Metathesaurus, or --params.", remedy=remedy)
     chosen = None if kind is IndexKind.auto else cast("Any", kind.value)
     resources = Resources(memory, threads)
     manifest = build_index(
@@ -148,6 +152,8 @@ def index_remove(
 ) -> None:
     """Take concepts or sources out of an index; nothing is embedded.
 
+    If the index does not have one of them, nothing is changed.
+
     Example: deft index remove umls_index --source ICD10 --cui C0012569
     """
     from deft.index.build import Resources, remove_from_index
@@ -161,11 +167,14 @@ def _print(manifest: Manifest) -> None:
 
 
 def index_verify(index: Annotated[Path, typer.Argument(help="Folder of the index.")]) -> None:
-    """Check that an index is whole: every file against its checksum.
+    """Check that an index is whole: every file against its checksum, and that it opens.
 
     Example: deft index verify umls_index
     """
     from deft.index.manifest import Manifest
+    from deft.index.releases import open_release
+    from deft.mapping.mapper import TermMapper
 
-    Manifest.read(index).verify(index)
+    open_release(index, lambda folder: Manifest.read(folder).verify(folder))
+    TermMapper.open(index)  # with its encoder, the settings of that, and its own mapping model
     typer.echo("The index is whole.")

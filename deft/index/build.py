@@ -1,4 +1,4 @@
-"""Build an index: concept tables, vectors, encoder and manifest, in one folder that can be moved anywhere.
+"""Build an index: concept tables, vectors, encoder and manifest, in a folder that can be moved anywhere.
 
 Every build is the same chain: atoms are gathered (from a release, or from the index that there is), tables
 made of them, strings embedded, searched, described. What changes an index makes it anew, but embeds only
@@ -20,15 +20,17 @@ from deft.encoder.bundle import CARD, SETTINGS, SHIPPED, find_encoder
 from deft.encoder.bundle import FILES as ENCODER_FILES
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
-from deft.files import WORKING_FILES, atomic_folder
 from deft.index.dense import CODES, VECTORS, DenseIndex, Kind, open_vectors
 from deft.index.lexical import LexicalIndex
-from deft.index.manifest import ENCODER, FORMAT, NAME, OWN_MODEL, FileRecord, Manifest
+from deft.index.manifest import ENCODER, FORMAT, NAME, FileRecord, Manifest
+from deft.index.parts import Parts
+from deft.index.releases import POINTER, new_release, open_release
 from deft.index.vectors import Known, OldIndex, StoredVectors, embed
 from deft.terminology.concepts import FILES as TABLES
 from deft.terminology.concepts import Concepts
+from deft.terminology.cui import check_cui
 from deft.terminology.rrf import AtomFilter, find
-from deft.terminology.table_maker import MEMORY_MIB, SPILL, TableMaker
+from deft.terminology.table_maker import MEMORY_MIB, TableMaker
 
 logger = logging.getLogger(__name__)
 
@@ -58,21 +60,25 @@ class _Plan:
 
     Attributes
     ----------
-    encoder
-        Encoder bundle.
+    encoder, model
+        Encoder bundle, and the same opened.
     inputs, filters
         What the manifest says of its origin.
     job
         What else tells this build from others.
     gather
         Gives the atoms to a maker.
+    base
+        The release that it is made from, if it is.
     """
 
     encoder: Path
+    model: Encoder
     inputs: dict[str, FileRecord]
     filters: dict[str, Any]
     job: dict[str, Any]
     gather: Callable[[TableMaker], None]
+    base: Path | None = None
 
 
 def build_index(
@@ -118,8 +124,10 @@ def build_index(
         is being written by another process, or memory is short.
     """
     umls, keep = Path(umls), keep or AtomFilter()
+    bundle, resources = find_encoder(encoder or SHIPPED), resources or Resources()
     plan = _Plan(
-        find_encoder(encoder or SHIPPED),
+        bundle,
+        Encoder.open(bundle, threads=resources.threads),
         {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))},
         asdict(keep),
         {},
@@ -151,25 +159,26 @@ def add_to_index(
     InputError
         As for `build_index`.
     """
-    index, umls = Path(index), Path(umls)
-    manifest = Manifest.read(index)
-    keep = keep or AtomFilter(**{name: _tuple(manifest.filters[name]) for name in asdict(AtomFilter())})
-    old = Concepts.open(index)
+    index, umls, resources = Path(index), Path(umls), resources or Resources()
+    old = _old(index, resources.threads)
+    filters = old.manifest.filters
+    keep = keep or AtomFilter(**{name: _tuple(filters[name]) for name in asdict(AtomFilter())})
 
     def gather(maker: TableMaker) -> None:
-        maker.add_tables(old)
+        maker.add_tables(old.concepts)
         maker.add_release(umls, keep, progress=progress)
 
     added = {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))}
     plan = _Plan(
-        index / ENCODER,
-        {**manifest.inputs, **{f"added {umls.name}/{name}": record for name, record in added.items()}},
-        manifest.filters,
-        {"index": _identity(manifest)},
+        old.encoder,
+        old.model,
+        {**old.manifest.inputs, **{f"added {umls.name}/{name}": record for name, record in added.items()}},
+        filters,
+        {"index": old.identity, "added": asdict(keep)},
         gather,
+        old.folder,
     )
-    known = OldIndex(index, manifest.encoder["fingerprint"], old)
-    return _build(plan, index, known, resources, progress=progress)
+    return _build(plan, index, old.vectors, resources, progress=progress)
 
 
 def remove_from_index(
@@ -185,71 +194,84 @@ def remove_from_index(
     Raises
     ------
     InputError
-        The index has none of them, or nothing would be left.
+        A CUI is none, the index does not have one of them, or nothing would be left.
     """
-    index = Path(index)
-    manifest, old = Manifest.read(index), Concepts.open(index)
-    gone = {"cuis": sorted(set(cuis)), "sources": sorted(set(sources))}
+    index, resources = Path(index), resources or Resources()
+    gone = {"cuis": sorted({check_cui(cui) for cui in cuis}), "sources": sorted(set(sources))}
+    if not any(gone.values()):
+        remedy = "For example: --cui C0012569, or --source ICD10."
+        raise InputError("give a concept or a source to take out.", remedy=remedy)
+    old = _old(index, resources.threads)
 
     def gather(maker: TableMaker) -> None:
-        maker.add_tables(old)
-        if not maker.remove(**gone):
-            listed = ", ".join(gone["cuis"] + gone["sources"]) or "nothing"
-            raise InputError(f"has no atom of {listed}.", path=index, remedy="Nothing was changed.")
+        maker.add_tables(old.concepts)
+        if absent := maker.remove(**gone):
+            problem = f"has no atom of {', '.join(absent)}."
+            raise InputError(problem, path=index, remedy="Nothing was changed.")
 
+    filters = old.manifest.filters
     plan = _Plan(
-        index / ENCODER,
-        manifest.inputs,
-        {**manifest.filters, "removed": [*manifest.filters.get("removed", ()), gone]},
-        {"index": _identity(manifest)},
+        old.encoder,
+        old.model,
+        old.manifest.inputs,
+        {**filters, "removed": [*filters.get("removed", ()), gone]},
+        {"index": old.identity},
         gather,
+        old.folder,
     )
-    known = OldIndex(index, manifest.encoder["fingerprint"], old)
-    return _build(plan, index, known, resources, progress=progress)
+    return _build(plan, index, old.vectors, resources, progress=progress)
 
 
 def _build(
     plan: _Plan,
     out: Path,
     known: Known | None,
-    resources: Resources | None,
+    resources: Resources,
     *,
     kind: Kind | None = None,
     progress: bool,
 ) -> Manifest:
-    resources = resources or Resources()
-    model = Encoder.open(plan.encoder, threads=resources.threads)
-    if (out / OWN_MODEL).exists():
-        logger.warning("%s: its own mapping model goes with it; fit it again with `deft fit`.", out)
     job = {
         "format": FORMAT,
         "inputs": {name: record.sha256 for name, record in plan.inputs.items()},
         "filters": plan.filters,
-        "encoder": model.fingerprint,
+        "encoder": plan.model.fingerprint,
         **plan.job,
     }
-    with _enough_memory(), atomic_folder(out, marker=NAME, job=job, worth=VECTORS) as folder:
-        concepts = _tables(plan, folder, resources.memory_mib)
-        embed(concepts, model, folder, known, progress=progress)
-        (folder / CODES).unlink(missing_ok=True)  # of an interrupted build
-        dense = DenseIndex.build(open_vectors(folder), kind=kind)
-        dense.save_codes(folder)
-        strings = (string for part in concepts.all_strings() for string in part)
-        LexicalIndex.write(strings, folder)
-        (folder / ENCODER).mkdir(exist_ok=True)
-        for name in (*ENCODER_FILES, SETTINGS, CARD):
-            if name in ENCODER_FILES or (plan.encoder / name).exists():
-                shutil.copyfile(plan.encoder / name, folder / ENCODER / name)
-        manifest = _describe(folder, plan, concepts, model, dense)
-        manifest.write(folder)
+    with _enough_memory(), new_release(out, job, worth=VECTORS, base=plan.base) as folder:
+        manifest = _fill(folder, plan, known, kind, memory_mib=resources.memory_mib, progress=progress)
+        Parts.open(folder)
+    return manifest
+
+
+def _fill(
+    folder: Path,
+    plan: _Plan,
+    known: Known | None,
+    kind: Kind | None,
+    *,
+    memory_mib: int,
+    progress: bool,
+) -> Manifest:
+    concepts = _tables(plan, folder, memory_mib)
+    embed(concepts, plan.model, folder, known, progress=progress)
+    (folder / CODES).unlink(missing_ok=True)  # of an interrupted build
+    dense = DenseIndex.build(open_vectors(folder), kind=kind)
+    dense.save_codes(folder)
+    strings = (string for part in concepts.all_strings() for string in part)
+    LexicalIndex.write(strings, folder)
+    (folder / ENCODER).mkdir(exist_ok=True)
+    for name in (*ENCODER_FILES, SETTINGS, CARD):
+        if name in ENCODER_FILES or (plan.encoder / name).exists():
+            shutil.copyfile(plan.encoder / name, folder / ENCODER / name)
+    manifest = _describe(folder, plan, concepts, dense)
+    manifest.write(folder)
     return manifest
 
 
 def _tables(plan: _Plan, folder: Path, memory_mib: int) -> Concepts:
     """Make the tables, unless an interrupted build has made them; that of the strings is written last."""
     if not (folder / TABLES[-1]).exists():
-        for leftover in folder.glob(f"{SPILL}*"):
-            shutil.rmtree(leftover)
         order = plan.filters.get("languages") or ()
         with TableMaker(order, memory_mib=memory_mib, spill=folder) as maker:
             plan.gather(maker)
@@ -257,35 +279,66 @@ def _tables(plan: _Plan, folder: Path, memory_mib: int) -> Concepts:
     return Concepts.open(folder)
 
 
-def _describe(folder: Path, plan: _Plan, concepts: Concepts, model: Encoder, dense: DenseIndex) -> Manifest:
-    paths = sorted(path for path in folder.rglob("*") if path.is_file())
-    files = {path.relative_to(folder).as_posix(): path for path in paths}
-    own = {NAME, *WORKING_FILES}
+def _describe(folder: Path, plan: _Plan, concepts: Concepts, dense: DenseIndex) -> Manifest:
+    paths = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    listed = [path for path in paths if not any(part.startswith(".") for part in path.parts)]
+    unlisted = {NAME, f"{ENCODER}/{SETTINGS}"}
     return Manifest(
         inputs=plan.inputs,
         filters=plan.filters,
         rows=concepts.rows,
         encoder={
-            "fingerprint": model.fingerprint,
-            "dimension": model.dimension,
-            "precision": model.info.precision,
-            "engine": model.info.engine,
+            "fingerprint": plan.model.fingerprint,
+            "dimension": plan.model.dimension,
+            "precision": plan.model.info.precision,
+            "engine": plan.model.info.engine,
         },
         kind=dense.kind,
         search=dense.search_settings,
-        files={name: FileRecord.of(path) for name, path in files.items() if name not in own},
+        files={
+            path.as_posix(): FileRecord.of(folder / path)
+            for path in listed
+            if path.as_posix() not in unlisted
+        },
     )
 
 
+@dataclass(frozen=True)
+class _Old:
+    """An index that is there, what was built of it, and its vectors."""
+
+    folder: Path
+    manifest: Manifest
+    concepts: Concepts
+    vectors: OldIndex
+    model: Encoder
+
+    @classmethod
+    def open(cls, folder: Path, threads: int | None) -> _Old:
+        """Open a release and check every file: what is made of it should not inherit damage."""
+        manifest = Manifest.read(folder)
+        manifest.verify(folder)
+        concepts = Concepts.open(folder)
+        model = Encoder.open(folder / ENCODER, threads=threads)
+        return cls(folder, manifest, concepts, OldIndex(folder, model.fingerprint, concepts), model)
+
+    @property
+    def encoder(self) -> Path:
+        """Its encoder bundle."""
+        return self.folder / ENCODER
+
+    @property
+    def identity(self) -> str:
+        """Tell one index from another by its strings, atoms and concepts."""
+        return " ".join(self.manifest.files[name].sha256 for name in TABLES)
+
+
+def _old(index: Path, threads: int | None = None) -> _Old:
+    return open_release(index, lambda folder: _Old.open(folder, threads))
+
+
 def _known(folder: Path) -> Known:
-    if (folder / NAME).exists():
-        return OldIndex(folder, Manifest.read(folder).encoder["fingerprint"], Concepts.open(folder))
-    return StoredVectors.open(folder)
-
-
-def _identity(manifest: Manifest) -> str:
-    """Tell one index from another by its strings, atoms and concepts."""
-    return " ".join(manifest.files[name].sha256 for name in TABLES)
+    return _old(folder).vectors if (folder / POINTER).exists() else StoredVectors.open(folder)
 
 
 def _tuple(value: Any) -> Any:  # noqa: ANN401 - JSON knows lists alone

@@ -20,6 +20,8 @@ import numpy as np
 
 from deft.errors import InputError
 from deft.files import release
+from deft.index.arrays import open_array
+from deft.terminology.concepts import DAMAGED
 
 VECTORS, CODES = "vectors.npy", "codes.faiss"
 
@@ -43,11 +45,11 @@ _TRAINING_ROWS, _TRAINING_ROWS_A_CELL = 50_000, 40
 _PROPOSED, _LEAST_PROPOSED = 6, 400  # rows that the codes propose, for each that is wanted
 _RESIDENT = 1 << 28  # bytes of vectors that may all become memory of the process
 _SEED = 13
-_REBUILD = "Build the index again."
 
 
-# threads of a search do not live on in a forked process, which would wait for them
-os.register_at_fork(after_in_child=lambda: cast("Any", faiss).omp_set_num_threads(1))
+if hasattr(os, "register_at_fork"):
+    # threads of a search do not live on in a forked process, which would wait for them
+    os.register_at_fork(after_in_child=lambda: cast("Any", faiss).omp_set_num_threads(1))
 
 
 def quantize_vectors(vectors: np.ndarray) -> np.ndarray:
@@ -144,9 +146,9 @@ class DenseIndex:
         try:
             codes = faiss.read_index(str(folder / CODES))  # FAISS cannot map blocks of codes
         except RuntimeError as error:
-            raise InputError("is no readable FAISS index.", path=folder / CODES, remedy=_REBUILD) from error
-        if not isinstance(codes, faiss.IndexIVF) or codes.ntotal != len(vectors):
-            raise InputError("is of another index.", path=folder / CODES, remedy=_REBUILD)
+            raise InputError("is no readable FAISS index.", path=folder / CODES, remedy=DAMAGED) from error
+        if not isinstance(codes, faiss.IndexIVF) or (codes.ntotal, codes.d) != vectors.shape:
+            raise InputError("is of another index.", path=folder / CODES, remedy=DAMAGED)
         return cls(vectors, codes)
 
     def search(
@@ -191,7 +193,7 @@ class DenseIndex:
         They are summed in double precision and rounded to six decimals, so that they depend on nothing else.
         """
         vectors = self._fetch(rows).astype(np.float64)
-        lengths = np.sqrt((vectors * vectors).sum(axis=1))
+        lengths = _no_zero(np.sqrt((vectors * vectors).sum(axis=1)))
         # not a matrix product: the order of its sums depends on the shapes
         exact = [(vectors * query.astype(np.float64)).sum(axis=1) / lengths for query in queries]
         return np.asarray(np.round(np.stack(exact), _DECIMALS))
@@ -305,15 +307,7 @@ def open_vectors(folder: Path) -> np.ndarray:
     InputError
         The file is missing or is not of this form.
     """
-    path = folder / VECTORS
-    try:
-        vectors: np.ndarray = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError("is no readable array.", path=path, remedy=_REBUILD) from error
-    if vectors.dtype != np.int8 or vectors.ndim != 2:
-        problem = f"holds {vectors.dtype} of shape {vectors.shape}, not rows of int8."
-        raise InputError(problem, path=path, remedy=_REBUILD)
-    return vectors
+    return open_array(folder / VECTORS, "int8", 2)
 
 
 def _train(vectors: np.ndarray) -> faiss.IndexIVF:
@@ -343,5 +337,10 @@ def _blocks(vectors: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     values = vectors.astype(np.float32)
-    values /= np.linalg.norm(values, axis=1, keepdims=True)
+    values /= _no_zero(np.linalg.norm(values, axis=1, keepdims=True))
     return values
+
+
+def _no_zero(lengths: np.ndarray) -> np.ndarray:
+    """Return the lengths of directions: a damaged one may have none, and then its cosine is 0."""
+    return np.asarray(np.maximum(lengths, 1))

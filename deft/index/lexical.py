@@ -23,8 +23,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csc_array
 
 from deft.errors import InputError
-from deft.files import release
+from deft.files import release, rises, within
+from deft.index.arrays import open_array
 from deft.index.trigrams import BLOCK, TRIGRAMS, Ints, Unsigned, encode, invert, trigrams_of, weigh, weigh_all
+from deft.terminology.concepts import DAMAGED
 
 _ARRAYS = {
     "text": "uint8",
@@ -41,7 +43,8 @@ FILES = tuple(f"lexical_{name}.npy" for name in _ARRAYS)
 """The files of an index."""
 
 _QUERY, _STRING, _BOTH = 1, 4, 5  # 0.2, 0.8 and 1 in whole numbers
-_SCALE = 32  # weights stay below 2**14, so that the sum over all trigrams there can be fits in 32 bits
+_SCALE = 32
+_MOST_WEIGHT = 1 << 14  # so that the sum over all trigrams there can be fits in 32 bits
 _DECIMALS = 6
 _MARGIN = 1e-6  # more than rounding to decimals moves a similarity by
 
@@ -53,8 +56,6 @@ _DEEPER = 4  # times as much is then read
 _NEAR = (0.5, 1.0, 1.7)  # times the weight of the query: strings among which a floor is sought
 _TRIED = 4  # times the wanted number of rows is compared at first
 _STEP = 1.2  # from one weight to the next that has a limit of its own
-
-_REBUILD = "Build the index again."
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,7 +149,9 @@ class LexicalIndex:
         InputError
             A file is missing, damaged or of another index.
         """
-        index = cls(*(_load(folder / file, kind) for file, kind in zip(FILES, _ARRAYS.values(), strict=True)))
+        paths = {name: folder / file for name, file in zip(_ARRAYS, FILES, strict=True)}
+        # the map itself makes slices of its own class, which takes a while
+        index = cls(*(np.asarray(open_array(paths[name], kind, 1)) for name, kind in _ARRAYS.items()))
         sizes = {
             "text": index.starts[-1:].sum(),
             "starts": len(index) + 1,
@@ -161,8 +164,23 @@ class LexicalIndex:
         for name, size in sizes.items():
             if len(getattr(index, name)) != size:
                 problem = f"holds {len(getattr(index, name))} values where the other files call for {size}."
-                raise InputError(problem, path=folder / FILES[list(_ARRAYS).index(name)], remedy=_REBUILD)
+                raise InputError(problem, path=paths[name], remedy=DAMAGED)
+        for name, sound in index._sound().items():
+            if not sound:
+                raise InputError("is damaged.", path=paths[name], remedy=DAMAGED)
+        index.release()
         return index
+
+    def _sound(self) -> dict[str, bool]:
+        """Return of each array whether it leads to what is there; postings are checked when they are read."""
+        return {
+            "starts": within(self.starts[:1], 2, start=1) and rises(self.starts),
+            "weights": within(self.weights, _MOST_WEIGHT, start=1),
+            "totals": rises(self.totals),
+            "rows": within(self.rows, len(self)),
+            "slots": within(self.slots[:1], 1) and within(np.diff(self.slots.view(np.int32)), 2),
+            "cuts": within(self.cuts[:1], 1) and rises(self.cuts),
+        }
 
     def release(self) -> None:
         """Give the pages of the files back to the system (`deft.files.release`)."""
@@ -379,6 +397,8 @@ class _Wanted:
         places += np.repeat(np.tile(bases.astype(np.int32), len(parts)), sizes)
         ends = np.cumsum([0, *np.diff(parts).ravel()], dtype=np.int32)
         ones = np.ones(len(places), dtype=self.units.dtype)
+        if not within(places, high - low):
+            raise _damaged()
         matrix = csc_array((ones, places, ends), shape=(high - low, len(parts)))
         return places, matrix @ self.units[: len(parts)]
 
@@ -393,7 +413,14 @@ class _Wanted:
 
 
 def _parts(pairs: Iterable[tuple[int, int]]) -> NDArray[np.int64]:
-    return np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    parts = np.array(list(pairs), dtype=np.int64).reshape(-1, 2)
+    if (parts[:, 0] > parts[:, 1]).any():
+        raise _damaged()
+    return parts
+
+
+def _damaged() -> InputError:
+    return InputError("is damaged.", path=FILES[-1], remedy=DAMAGED)
 
 
 def _room(path: Path, size: int) -> NDArray[np.uint16]:
@@ -433,14 +460,3 @@ def _ratio(shared: np.ndarray, total: int, totals: np.ndarray) -> NDArray[np.flo
 def _whole(values: float | np.ndarray) -> Unsigned:
     """Round down to uint32: a number of another type would have numpy convert the array that is searched."""
     return np.asarray(np.clip(values, 0, np.iinfo(np.uint32).max), dtype=np.uint32)
-
-
-def _load(path: Path, kind: str) -> np.ndarray:
-    try:
-        array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (OSError, EOFError, ValueError) as error:
-        raise InputError(f"cannot be read ({error}).", path=path, remedy=_REBUILD) from error
-    if array.dtype != kind or array.ndim != 1:
-        problem = f"holds {array.dtype} of shape {array.shape}, not a row of {kind}."
-        raise InputError(problem, path=path, remedy=_REBUILD)
-    return array

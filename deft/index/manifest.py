@@ -1,4 +1,4 @@
-"""What an index was built from, and whether it is whole."""
+"""What a release of an index was built from, and whether it is whole."""
 
 from __future__ import annotations
 
@@ -8,16 +8,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 import deft
+from deft.encoder.bundle import INFO
 from deft.errors import InputError
 from deft.files import read_json, sha256, write_json
+from deft.index.dense import CODES
+from deft.index.releases import REBUILD
 
-FORMAT = 3
+FORMAT = 4
 NAME = "manifest.json"
 ENCODER = "encoder"
-OWN_MODEL = "mapping.json"
-"""A mapping model that was fitted to the index, if there is one."""
 
-_REBUILD = "Build it again with `deft index build`."
+_READ_WHOLE = (CODES, f"{ENCODER}/{INFO}")
+"""Files that are read whole when an index is opened, so that their checksums cost little; a damaged file of
+codes would crash FAISS. The encoder checks its other files itself."""
 
 
 class FileRecord(BaseModel):
@@ -35,7 +38,7 @@ class FileRecord(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The manifest of an index.
+    """The manifest of a release of an index.
 
     Attributes
     ----------
@@ -57,7 +60,8 @@ class Manifest(BaseModel):
         Of an approximate index: how many cells it has, how many are looked in, and how many rows are
         proposed for each that is wanted.
     files
-        Every other file of the folder.
+        Every other file of the folder, but for what is being written (its name begins with a dot) and the
+        settings of the encoder, which `deft tune` may change.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,27 +82,27 @@ class Manifest(BaseModel):
 
     @classmethod
     def read(cls, folder: Path) -> Manifest:
-        """Read the manifest of an index and check that each file is there in its full size.
+        """Read the manifest of a release and check that each file is there in its full size.
 
         Raises
         ------
         InputError
-            The folder is no index, is of another version, or is not whole.
+            The folder is no release, is of another version, or is not whole.
         """
         path = folder / NAME
         if not path.is_file():
-            raise InputError("is no index (it has no manifest.json).", path=folder, remedy=_REBUILD)
+            raise InputError("is missing from the index.", path=path, remedy=REBUILD)
         values = read_json(path)
         version = values.get("format") if isinstance(values, dict) else None
         if version != FORMAT:
             problem = f"is an index of format {version}; this version of deft reads format {FORMAT}."
-            raise InputError(problem, path=folder, remedy=_REBUILD)
+            raise InputError(problem, path=folder, remedy=REBUILD)
         try:
             manifest = cls.model_validate(values)
         except ValidationError as error:
             field = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise InputError("is damaged.", path=path, field=field, remedy=_REBUILD) from error
-        manifest._check_sizes(folder)
+            raise InputError("is damaged.", path=path, field=field, remedy=REBUILD) from error
+        manifest._check(folder)
         return manifest
 
     def verify(self, folder: Path) -> None:
@@ -110,16 +114,21 @@ class Manifest(BaseModel):
             A file is not what was built.
         """
         for name, record in self.files.items():
-            if sha256(folder / name) != record.sha256:
-                problem = "does not have the checksum it was built with."
-                raise InputError(problem, path=folder / name, remedy=_REBUILD)
+            _check_sum(folder / name, record)
 
-    def _check_sizes(self, folder: Path) -> None:
+    def _check(self, folder: Path) -> None:
         for name, record in self.files.items():
             path = folder / name
             if not path.is_file():
-                raise InputError("is missing from the index.", path=path, remedy=_REBUILD)
+                raise InputError("is missing from the index.", path=path, remedy=REBUILD)
             size = path.stat().st_size
             if size != record.size:
                 problem = f"has {size} bytes, not {record.size}: it was cut short or changed."
-                raise InputError(problem, path=path, remedy=_REBUILD)
+                raise InputError(problem, path=path, remedy=REBUILD)
+            if name in _READ_WHOLE:
+                _check_sum(path, record)
+
+
+def _check_sum(path: Path, record: FileRecord) -> None:
+    if sha256(path) != record.sha256:
+        raise InputError("does not have the checksum it was built with.", path=path, remedy=REBUILD)

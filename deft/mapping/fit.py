@@ -24,7 +24,7 @@ from scipy.optimize import minimize, minimize_scalar
 from deft.config import Block
 from deft.corpora.split import held_out
 from deft.errors import InputError
-from deft.index.manifest import OWN_MODEL
+from deft.index.releases import OWN_MODEL
 from deft.mapping.filters import ConceptFilter
 from deft.mapping.fusion import SIGNALS, MappingModel
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool

@@ -17,7 +17,9 @@ from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.index.dense import TOLERANCE, DenseIndex
 from deft.index.lexical import LexicalIndex
-from deft.index.manifest import ENCODER, OWN_MODEL, Manifest
+from deft.index.manifest import ENCODER
+from deft.index.parts import Parts
+from deft.index.releases import OWN_MODEL, open_release
 from deft.mapping.decisions import Curated, Decision
 from deft.mapping.filters import ConceptFilter, atoms_of_group, strings_of
 from deft.mapping.fusion import SHIPPED, MappingModel
@@ -161,24 +163,28 @@ class TermMapper:
         InputError
             The index is missing, incomplete, of another version or of another encoder.
         """
-        folder = Path(path).absolute()
-        manifest = Manifest.read(folder)
-        opened = Encoder.open(folder / ENCODER if encoder is None else Path(encoder), threads=threads)
-        if opened.fingerprint != manifest.encoder.get("fingerprint"):
+        index = Path(path).absolute()
+        parts, opened = open_release(
+            index,
+            lambda folder: (
+                Parts.open(folder),
+                Encoder.open(folder / ENCODER if encoder is None else Path(encoder), threads=threads),
+            ),
+        )
+        if opened.fingerprint != parts.manifest.encoder.get("fingerprint"):
             remedy = "Use the encoder in the index, or build the index again with `deft index build`."
-            raise InputError("was built with another encoder.", path=folder, remedy=remedy)
-        own = folder / OWN_MODEL
+            raise InputError("was built with another encoder.", path=index, remedy=remedy)
         mapper = cls(
-            Concepts.open(folder),
-            DenseIndex.open(folder),
-            LexicalIndex.open(folder),
+            parts.concepts,
+            parts.dense,
+            parts.lexical,
             opened,
-            model=model or MappingModel.read(own if own.exists() else SHIPPED),
+            model=model or _model_of(index, opened.fingerprint),
             curated=curated,
         )
         own_encoder = None if encoder is None else Path(encoder).absolute()
         options = {"encoder": own_encoder, "threads": threads, "curated": curated, "model": model}
-        mapper._opened = (folder, options)
+        mapper._opened = (index, options)
         return mapper
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -498,3 +504,14 @@ def _cleaned(terms: Sequence[str]) -> list[str]:
             raise InputError(f"term {position} is empty.", remedy="Fill it in or leave it out.")
         cleaned.append(text)
     return cleaned
+
+
+def _model_of(index: Path, fingerprint: str) -> MappingModel:
+    """Return the model that was fitted to an index, or the one that comes with deft."""
+    own = index / OWN_MODEL
+    if own.is_file():
+        model = MappingModel.read(own)
+        if model.about.get("encoder") in (None, fingerprint):
+            return model
+        logger.warning("%s: was fitted with another encoder and is not used; run `deft fit` again.", own)
+    return MappingModel.read(SHIPPED)

@@ -19,7 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from deft.errors import InputError
-from deft.files import atomic_write, release
+from deft.files import atomic_write, one_line, release, rises, within
+from deft.terminology.cui import cui_of, is_cui, number_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,9 +63,22 @@ SCHEMAS = {
 }
 """The tables and their columns; a CUI is stored as its number."""
 
+# by how much the next row is more than the one before
+_SORTED = {
+    ("strings", "first_atom"): 1,
+    ("atoms", "string"): 0,
+    ("concepts", "cui"): 1,
+    ("retired", "cui"): 0,
+}
+
 FILES = tuple(f"{name}.arrow" for name in SCHEMAS)
 
-_REBUILD = "Build the index again."
+DAMAGED = "Build the index again. `deft index verify` tells what is damaged."
+"""What to do about a damaged index."""
+
+# What pyarrow raises at a damaged file
+_UNREADABLE = (OSError, ValueError, TypeError, KeyError, OverflowError, MemoryError, pa.ArrowException)
+_CUIS = 10**7
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +114,8 @@ class Texts:
         return bytes(self.data[self.starts[row] : self.starts[row + 1]])
 
     def at(self, row: int) -> str:
-        """Return a text."""
-        return self.raw(row).decode()
+        """Return a text; what is damaged in it shows as a sign of its own."""
+        return self.raw(row).decode(errors="replace")
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +164,8 @@ class Concepts:
         Raises
         ------
         InputError
-            A table is missing, damaged or of another form.
+            A table is missing, damaged or of another form. What is looked up by number is checked to lie
+            where it should; a text may still have other letters.
         """
         tables, maps = {}, []
         for name, file in zip(SCHEMAS, FILES, strict=True):
@@ -158,11 +173,42 @@ class Concepts:
                 with (folder / file).open("rb") as stream:
                     maps.append(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
                 tables[name] = pa.ipc.open_file(pa.py_buffer(maps[-1])).read_all()
-            except (OSError, ValueError) as error:
-                raise InputError(f"cannot be read ({error}).", path=folder / file, remedy=_REBUILD) from error
-            if tables[name].schema != SCHEMAS[name]:
-                raise InputError("does not have the columns it should.", path=folder / file, remedy=_REBUILD)
-        return cls(tables, tuple(maps))
+                whole = tables[name].schema == SCHEMAS[name] and all(map(_is_whole, tables[name].columns))
+            except _UNREADABLE as error:
+                raise InputError(
+                    f"cannot be read ({one_line(error)}).", path=folder / file, remedy=DAMAGED
+                ) from error
+            if not whole:
+                raise InputError("does not have the columns it should.", path=folder / file, remedy=DAMAGED)
+        concepts = cls(tables, tuple(maps))
+        for (table, column), sound in concepts._sound():
+            if not sound:
+                raise InputError("is damaged.", path=folder / f"{table}.arrow", field=column, remedy=DAMAGED)
+        concepts.release()
+        return concepts
+
+    def _sound(self) -> Iterator[tuple[tuple[str, str], bool]]:
+        """Yield, for each column by which something is looked up, whether it leads to what is there."""
+        rows = self.rows
+        for place in _columns(_LABEL):
+            labels = self._column(*place)
+            yield place, within(_values(labels.indices), len(labels.dictionary))
+        for place in _columns(_TEXT):
+            texts = self.texts(*place)
+            yield place, within(texts.starts, len(texts.data) + 1) and rises(texts.starts)
+        ranges = {
+            ("atoms", "string"): (0, rows["strings"]),
+            ("atoms", "concept"): (0, rows["concepts"]),
+            ("strings", "first_atom"): (0, rows["atoms"]),
+            ("concepts", "atoms"): (1, rows["atoms"] + 1),
+            ("concepts", "sources"): (1, rows["atoms"] + 1),
+            **dict.fromkeys([("concepts", "cui"), ("retired", "cui"), ("retired", "target")], (0, _CUIS)),
+            **dict.fromkeys(_columns(_FLAG), (0, 2)),
+        }
+        for place, (start, stop) in ranges.items():
+            yield place, within(self.numbers(*place), stop, start=start)
+        for place, least in _SORTED.items():
+            yield place, rises(self.numbers(*place), least=least)
 
     def release(self) -> None:
         """Give the pages of the files back to the system (`deft.files.release`)."""
@@ -195,7 +241,7 @@ class Concepts:
 
     def cui(self, row: int) -> str:
         """Return the CUI of a concept."""
-        return _cui(self.numbers("concepts", "cui")[row])
+        return cui_of(self.numbers("concepts", "cui")[row])
 
     def atoms_of(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the row of the first atom of each string, and the number of its atoms."""
@@ -206,10 +252,9 @@ class Concepts:
 
     def row_of(self, cui: str) -> int | None:
         """Return the row of a concept, None if it is not there."""
-        number = _number(cui)
-        if number is None:
+        if not is_cui(cui):
             return None
-        numbers = self.numbers("concepts", "cui")
+        number, numbers = number_of(cui), self.numbers("concepts", "cui")
         row = int(np.searchsorted(numbers, number))
         return row if row < len(numbers) and numbers[row] == number else None
 
@@ -221,11 +266,11 @@ class Concepts:
 
     def current(self, cui: str) -> tuple[str, ...]:
         """Return the CUIs that a retired one became, or the CUI itself."""
-        number = _number(cui)
-        if number is None or self.row_of(cui) is not None:
+        if not is_cui(cui) or self.row_of(cui) is not None:
             return (cui,)
+        number = number_of(cui)
         first, last = np.searchsorted(self.numbers("retired", "cui"), [number, number + 1])
-        return tuple(map(_cui, self.numbers("retired", "target")[first:last])) or (cui,)
+        return tuple(map(cui_of, self.numbers("retired", "target")[first:last])) or (cui,)
 
     def follow(self, cuis: Iterable[str]) -> frozenset[str]:
         """Return CUIs with the retired ones replaced by what they became."""
@@ -234,7 +279,7 @@ class Concepts:
     @cached_property
     def cuis(self) -> frozenset[str]:
         """Every CUI that has a string."""
-        return frozenset(map(_cui, self.numbers("concepts", "cui")))
+        return frozenset(map(cui_of, self.numbers("concepts", "cui")))
 
     # What follows reads whole tables into memory: for preparation, evaluation and studies, not for a query.
 
@@ -252,7 +297,7 @@ class Concepts:
     def concepts(self) -> pd.DataFrame:
         """The table of concepts."""
         frame = self._frame("concepts").astype({"mesh": bool})
-        return frame.assign(cui=[_cui(number) for number in frame["cui"]])
+        return frame.assign(cui=[cui_of(number) for number in frame["cui"]])
 
     def _frame(self, name: str) -> pd.DataFrame:
         frame: pd.DataFrame = self.tables[name].to_pandas()
@@ -283,6 +328,19 @@ def _columns(*kinds: pa.DataType) -> list[tuple[str, str]]:
     return [(name, field.name) for name, schema in SCHEMAS.items() for field in schema if field.type in kinds]
 
 
+def _is_whole(column: pa.ChunkedArray) -> bool:
+    """Tell whether a column is in one piece, without gaps, and fits in its buffers."""
+    if column.num_chunks > 1 or column.null_count:
+        return False
+    for chunk in column.chunks:
+        chunk.validate()
+        if isinstance(chunk, pa.DictionaryArray):  # its few values become objects of Python
+            chunk.dictionary.validate(full=True)
+            if chunk.dictionary.null_count:
+                return False
+    return True
+
+
 def _whole(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """Give a table the columns of a schema, each in one piece."""
     columns = []
@@ -308,12 +366,3 @@ def _values(array: pa.Array) -> np.ndarray:
     data = array.buffers()[1]
     values: np.ndarray = np.frombuffer(data, kind) if data is not None else np.zeros(0, kind)
     return values[array.offset : array.offset + len(array)]
-
-
-def _number(cui: str) -> int | None:
-    digits = cui[1:]
-    return int(digits) if cui[:1] == "C" and len(digits) == 7 and digits.isdecimal() else None
-
-
-def _cui(number: int) -> str:
-    return f"C{number:07d}"

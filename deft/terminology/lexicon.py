@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from deft.corpora.delimited import read_rows, read_table
 from deft.errors import InputError
+from deft.terminology.cui import is_cui
 from deft.terminology.semantic_groups import GROUPS
 from deft.text import clean
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CUI = re.compile(r"C[0-9]{7}")
 # What pandas, R and databases write for a missing value. In other letters they are terms: Na is sodium.
 _MISSING = {"NA", "N/A", "n/a", "<NA>", "#N/A", "nan", "NaN", "NAN", "null", "NULL", "Null", "None"}
 
@@ -212,7 +211,7 @@ def _cuis(path: str | Path, table: pd.DataFrame, column: str) -> list[frozenset[
     rows = []
     for line, cell in zip(table.index, table[column], strict=True):
         cuis = frozenset(cui.strip() for cui in cell.split(";") if cui.strip())
-        wrong = sorted(cui for cui in cuis if not _CUI.fullmatch(cui))
+        wrong = sorted(cui for cui in cuis if not is_cui(cui))
         if wrong or not cuis:
             found = ", ".join(wrong) or "nothing"
             problem = f"expected CUIs such as C0012569, found {found}."

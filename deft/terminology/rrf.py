@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from deft.errors import InputError
 from deft.files import cannot_read
+from deft.terminology.cui import PATTERN
 from deft.terminology.semantic_groups import types_of
 
 MRCONSO = (
@@ -41,7 +42,7 @@ _ATOM_COLUMNS = {
     "STR": "string",
 }
 _BLOCK = 8 << 20  # bytes that are parsed at once: memory does not grow with the file
-_CUI = r"^C[0-9]{7}$"
+_CUI = f"^{PATTERN}$"
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import duckdb
 import pyarrow as pa
@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from deft.errors import InputError
 from deft.terminology.concepts import Concepts
+from deft.terminology.cui import number_of
 from deft.terminology.rrf import (
     AtomFilter,
     stream_atoms,
@@ -173,17 +174,25 @@ class TableMaker:
         for name in ("strings", "concepts", "atoms", "retired"):
             self._database.unregister(f"old_{name}")
 
-    def remove(self, *, cuis: Iterable[str] = (), sources: Iterable[str] = ()) -> int:
-        """Take out the atoms of concepts and of sources, and return how many lines of atoms that were."""
-        before = self._count("atoms")
-        numbers = [int(cui[1:]) for cui in cuis]
+    def remove(self, *, cuis: Iterable[str] = (), sources: Iterable[str] = ()) -> list[str]:
+        """Take out the atoms of concepts and of sources, and return those that have none: all, or nothing.
+
+        Raises
+        ------
+        InputError
+            A CUI is none.
+        """
+        numbers, names = {number_of(cui): cui for cui in cuis}, list(sources)
+        absent = self._absent("cui", list(numbers)) + self._absent("source", names)
+        if absent:
+            return [numbers.get(value, value) for value in absent]
         self._database.execute(
             "delete from atoms where list_contains(?, cui) or list_contains(?, source)",
-            [numbers, list(sources)],
+            [list(numbers), names],
         )
         for table in ("types", "definitions"):
             self._database.execute(f"delete from {table} where cui not in (select cui from atoms)")  # noqa: S608
-        return before - self._count("atoms")
+        return []
 
     def make(self) -> Concepts:
         """Make the tables; the maker is of no use afterwards.
@@ -214,6 +223,11 @@ class TableMaker:
             self._database.register("batch", batch)
             self._database.execute(f"insert into {table} select {columns} from batch where {where}")  # noqa: S608
             self._database.unregister("batch")
+
+    def _absent(self, column: str, values: list[Any]) -> list[Any]:
+        """Return the values that no atom has."""
+        query = f"from (select unnest(?) as value) where value not in (select {column} from atoms)"  # noqa: S608
+        return sorted(value for (value,) in self._database.execute(query, [values]).fetchall())
 
     def _count(self, table: str) -> int:
         rows = self._database.execute(f"select count(*) from {table}").fetchall()  # noqa: S608
@@ -262,5 +276,5 @@ def _followed(edges: Iterable[tuple[str, str]]) -> pa.Table:
                 reached.add(target)
                 open_.append(target)
         rows += [(cui, target) for target in sorted(reached - {cui}) if target not in following]
-    numbers = [[int(cui[1:]) for cui in column] for column in zip(*rows, strict=True)] or [[], []]
+    numbers = [[number_of(cui) for cui in column] for column in zip(*rows, strict=True)] or [[], []]
     return pa.table({"cui": numbers[0], "target": numbers[1]})

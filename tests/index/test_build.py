@@ -13,12 +13,15 @@ import pytest
 from demo import ATOMS, TYPES, Atom, write_bundle, write_lines, write_umls
 
 from deft.encoder.runtime import Encoder
+from deft.encoder.settings import Settings, read_settings, write_settings
 from deft.errors import InputError
 from deft.index import vectors
 from deft.index.build import add_to_index, build_index, remove_from_index
 from deft.index.dense import CODES, DenseIndex
 from deft.index.lexical import LexicalIndex
 from deft.index.manifest import Manifest
+from deft.index.parts import Parts
+from deft.index.releases import current_release
 from deft.index.vectors import encode_to_folder
 from deft.mapping.mapper import TermMapper
 from deft.terminology.concepts import Concepts
@@ -50,8 +53,15 @@ def watch(monkeypatch):
     return embedded
 
 
-def neighbours(index):
-    return sorted(path.name for path in index.parent.iterdir())
+def content(index):
+    """Return what is in the folder of an index, and that nothing is beside it."""
+    assert [path.name for path in index.parent.iterdir()] == [index.name]
+    return sorted(path.name for path in index.iterdir())
+
+
+def verify(index):
+    release = current_release(index)
+    Manifest.read(release).verify(release)
 
 
 def test_the_folder_is_all_that_is_needed(built, tmp_path):
@@ -61,8 +71,8 @@ def test_the_folder_is_all_that_is_needed(built, tmp_path):
 
 
 def test_rows_are_those_of_the_strings(built, bundle):
-    strings = Concepts.open(built).strings["string"].to_list()
-    index = DenseIndex.open(built)
+    strings = Concepts.open(current_release(built)).strings["string"].to_list()
+    index = DenseIndex.open(current_release(built))
     rows, cosines = index.search(Encoder.open(bundle).encode(strings), 1)
     assert rows[:, 0].tolist() == list(range(len(strings)))
     np.testing.assert_allclose(cosines, 1, atol=1e-4)
@@ -70,12 +80,12 @@ def test_rows_are_those_of_the_strings(built, bundle):
 
 def test_two_builds_are_the_same_but_for_nothing(built, umls, bundle, tmp_path):
     build_index(str(umls), str(bundle), str(tmp_path / "again"))
-    assert Manifest.read(tmp_path / "again") == Manifest.read(built)
+    assert Manifest.read(current_release(tmp_path / "again")) == Manifest.read(current_release(built))
 
 
 def test_rows_of_the_lexical_index_are_those_of_the_strings(built):
-    strings = Concepts.open(built).strings["string"].to_list()
-    index = LexicalIndex.open(built)
+    strings = Concepts.open(current_release(built)).strings["string"].to_list()
+    index = LexicalIndex.open(current_release(built))
     assert len(index) == len(strings)
     assert [index.search(string, 1)[0].tolist() for string in strings] == [
         [row] for row in range(len(strings))
@@ -87,9 +97,9 @@ def test_retired_concepts_are_in_the_index_and_their_file_is_an_input(bundle, tm
     write_lines(umls / "MRCUI.RRF", ["C0000009|2020AA|SY|||C0000003|Y|"])
     manifest = build_index(umls, bundle, tmp_path / "i")
     assert set(manifest.inputs) == {"MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF"}
-    assert Concepts.open(tmp_path / "i").current("C0000009") == ("C0000003",)
-    assert "MRCUI.RRF" not in Manifest.read(built).inputs
-    assert Concepts.open(built).current("C0000009") == ("C0000009",)
+    assert Concepts.open(current_release(tmp_path / "i")).current("C0000009") == ("C0000003",)
+    assert "MRCUI.RRF" not in Manifest.read(current_release(built)).inputs
+    assert Concepts.open(current_release(built)).current("C0000009") == ("C0000009",)
 
 
 def test_the_kind_of_the_vector_index_can_be_chosen(bundle, tmp_path):
@@ -98,7 +108,7 @@ def test_the_kind_of_the_vector_index_can_be_chosen(bundle, tmp_path):
     found = {}
     for kind in ("flat", "ivf"):
         assert build_index(umls, bundle, tmp_path / kind, kind=kind).kind == kind
-        assert (tmp_path / kind / CODES).exists() == (kind == "ivf")
+        assert (current_release(tmp_path / kind) / CODES).exists() == (kind == "ivf")
         found[kind] = TermMapper.open(tmp_path / kind).map(["nom 7", "nom 12"])
     assert found["flat"] == found["ivf"]
 
@@ -106,7 +116,7 @@ def test_the_kind_of_the_vector_index_can_be_chosen(bundle, tmp_path):
 def test_filters_are_recorded(umls, bundle, tmp_path):
     manifest = build_index(umls, bundle, tmp_path / "i", AtomFilter(languages=("ENG",)))
     assert manifest.filters["languages"] == ("ENG",)
-    assert Manifest.read(tmp_path / "i").rows == {"strings": 5, "atoms": 5, "concepts": 5}
+    assert Manifest.read(current_release(tmp_path / "i")).rows == {"strings": 5, "atoms": 5, "concepts": 5}
     assert all(mapping.best.language == "ENG" for mapping in answers(tmp_path / "i"))
 
 
@@ -128,13 +138,13 @@ def test_stored_vectors_of_another_encoder(umls, bundle, tmp_path):
 def test_a_new_build_replaces_the_old_index(index, bundle, tmp_path):
     umls = write_umls(tmp_path / "umls", ATOMS[:3])
     build_index(umls, bundle, index)
-    assert Manifest.read(index).rows["concepts"] == 1
-    assert neighbours(index) == ["umls_index"]
+    assert Manifest.read(current_release(index)).rows["concepts"] == 1
+    assert content(index) == ["current", "release-2"]
 
 
 def test_an_index_can_be_built_again_with_its_own_encoder(index, umls, built):
-    build_index(umls, index / "encoder", index)
-    assert Manifest.read(index) == Manifest.read(built)
+    build_index(umls, current_release(index) / "encoder", index)
+    assert Manifest.read(current_release(index)) == Manifest.read(current_release(built))
 
 
 FAILURES = {
@@ -160,10 +170,10 @@ def test_a_full_disk_anywhere_is_an_input_error_and_the_old_index_answers(
             build_index(umls, bundle, index)
     assert answers(index) == answers(built)
     begun = place not in ("tables", "vectors")  # what was embedded is kept for the next time
-    assert neighbours(index) == [*[".umls_index.part"] * begun, "umls_index"]
+    assert content(index) == ["current", "release-1", *["release-2"] * begun]
     build_index(umls, bundle, index)
-    assert neighbours(index) == ["umls_index"]
-    Manifest.read(index).verify(index)
+    assert content(index) == ["current", "release-2"]
+    verify(index)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
@@ -176,12 +186,12 @@ def test_an_interrupted_build(index, built, umls, bundle, monkeypatch, error):
         with pytest.raises(error):
             build_index(umls, bundle, index)
     assert answers(index) == answers(built)
-    assert neighbours(index) == ["umls_index"]
+    assert content(index) == ["current", "release-1"]
 
 
 KILLED = """
 import os, signal, sys
-from deft.index import build, dense, vectors
+from deft.index import build, dense, releases, vectors
 from deft.index.lexical import LexicalIndex
 from pathlib import Path
 
@@ -201,32 +211,41 @@ elif place == "lexical":
     LexicalIndex.save = die
 elif place == "manifest":
     build.Manifest.write = die
-elif place == "first rename":
-    Path.replace = lambda self, target: die() if self.name == "umls_index" else os.replace(self, target)
-elif place == "second rename":
-    Path.replace = lambda self, target: die() if target.name == "umls_index" else os.replace(self, target)
+elif place == "half a manifest":
+    Path.replace = lambda self, target: die() if target.name == "manifest.json" else os.replace(self, target)
+elif place == "before the switch":
+    Path.replace = lambda self, target: die() if target.name == "current" else os.replace(self, target)
+elif place == "after the switch":
+    Path.replace = lambda self, target: os.replace(self, target) or target.name == "current" and die()
+elif place == "cleaning":
+    releases._remove_others = lambda folder: os.unlink(folder.parent / "release-1" / "vectors.npy") or die()
 build.build_index(*arguments)
 """
 
-PLACES = ["tables", "embedding", "training", "lexical", "manifest", "first rename", "second rename"]
+SWITCHED = ["after the switch", "cleaning"]
+PLACES = [
+    *("tables", "embedding", "training", "lexical", "manifest", "half a manifest", "before the switch"),
+    *SWITCHED,
+]
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_a_killed_build_goes_on_and_the_old_index_answers(index, built, umls, bundle, place, monkeypatch):
     command = [sys.executable, "-c", KILLED, place, str(umls), str(bundle), str(index)]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
-    assert ".umls_index.part" in neighbours(index)
-    if place == "second rename":  # the moment in which there is no index: the next build puts it back
-        assert neighbours(index) == [".umls_index.old", ".umls_index.part"]
-    else:
-        assert answers(index) == answers(built)
-        Manifest.read(index).verify(index)
+    assert current_release(index).name == ("release-2" if place in SWITCHED else "release-1")
+    assert answers(index) == answers(built)
+    verify(index)
+    add_again = remove_from_index(shutil.copytree(index, index.parent / "copy"), cuis=["C0000003"])
+    assert add_again.rows["concepts"] == 5  # what was left does not stand in the way of something else
+    shutil.rmtree(index.parent / "copy")
     embedded = watch(monkeypatch)
     monkeypatch.setattr(vectors, "_STRINGS", 4)
     build_index(umls, bundle, index)
-    assert neighbours(index) == ["umls_index"]
-    assert Manifest.read(index) == Manifest.read(built)
-    assert len(embedded) == {"tables": 15, "embedding": 7}.get(place, 0)
+    assert content(index) == ["current", "release-3" if place in SWITCHED else "release-2"]
+    assert Manifest.read(current_release(index)) == Manifest.read(current_release(built))
+    verify(index)
+    assert len(embedded) == {"tables": 15, "embedding": 7, **dict.fromkeys(SWITCHED, 15)}.get(place, 0)
 
 
 def test_of_two_builds_into_one_folder_the_second_is_refused(index, umls, bundle, built, monkeypatch):
@@ -239,7 +258,7 @@ def test_of_two_builds_into_one_folder_the_second_is_refused(index, umls, bundle
 
     monkeypatch.setattr(LexicalIndex, "save", meanwhile)
     build_index(umls, bundle, index)
-    assert Manifest.read(index) == Manifest.read(built)
+    assert Manifest.read(current_release(index)) == Manifest.read(current_release(built))
 
 
 def test_another_build_does_not_go_on_with_what_it_finds(index, umls, bundle, monkeypatch):
@@ -247,9 +266,9 @@ def test_another_build_does_not_go_on_with_what_it_finds(index, umls, bundle, mo
         patch.setattr(LexicalIndex, "save", lambda *arguments: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             build_index(umls, bundle, index)
-    assert ".umls_index.part" in neighbours(index)
+    assert content(index) == ["current", "release-1", "release-2"]
     assert build_index(umls, bundle, index, AtomFilter(languages=("ENG",))).rows["strings"] == 5
-    assert neighbours(index) == ["umls_index"]
+    assert content(index) == ["current", "release-2"]
 
 
 @pytest.mark.parametrize(
@@ -298,12 +317,13 @@ def test_a_limit_of_memory_that_the_system_sets(index, built, umls, bundle):
 
 @pytest.mark.parametrize("name", ["vectors.npy", "atoms.arrow", "lexical_postings.npy"])
 def test_flipped_bits_are_found_by_verifying_and_a_short_file_on_opening(index, name):
-    data = bytearray((index / name).read_bytes())
+    path = current_release(index) / name
+    data = bytearray(path.read_bytes())
     data[-5] ^= 16
-    (index / name).write_bytes(data)
+    path.write_bytes(data)
     with pytest.raises(InputError, match=f"{name}: does not have the checksum"):
-        Manifest.read(index).verify(index)
-    (index / name).write_bytes(data[:-1])
+        verify(index)
+    path.write_bytes(data[:-1])
     with pytest.raises(InputError, match=f"{name}: has .* bytes, not .*cut short"):
         TermMapper.open(index)
 
@@ -324,7 +344,7 @@ def test_what_is_added_gives_the_index_of_a_fresh_build(index, umls, bundle, tmp
     embedded = watch(monkeypatch)
     manifest = add_to_index(index, more)
     assert sorted(embedded) == ["herpes zoster", "refroidissement", "zona"]
-    fresh = Manifest.read(tmp_path / "fresh")
+    fresh = Manifest.read(current_release(tmp_path / "fresh"))
     assert manifest.files == fresh.files
     assert manifest.rows == fresh.rows
     assert "added more/MRCONSO.RRF" in manifest.inputs
@@ -339,17 +359,75 @@ def test_what_is_removed_gives_the_index_of_a_fresh_build(index, bundle, tmp_pat
     manifest = remove_from_index(index, cuis=["C0000003"])
     assert manifest.files == fresh.files
     assert manifest.filters["removed"] == [{"cuis": ["C0000003"], "sources": []}]
-    assert Manifest.read(index) == manifest
+    assert Manifest.read(current_release(index)) == manifest
+
+
+def test_what_was_fitted_and_tuned_is_kept_and_harms_nothing(index, umls, bundle):
+    (index / "mapping.json").write_text("its own")
+    write_settings(current_release(index) / "encoder", {"plain": Settings(block_tokens=99)})
+    verify(index)
+    assert Parts.open(current_release(index)).dense.kind == "flat"
+    for change in (
+        lambda: remove_from_index(index, cuis=["C0000003"]),
+        lambda: add_to_index(index, umls),
+    ):
+        assert "encoder/runtime.json" not in change().files
+        assert (index / "mapping.json").read_text() == "its own"
+        assert read_settings(current_release(index) / "encoder")["plain"].block_tokens == 99
+        verify(index)
+    build_index(umls, bundle, index)
+    assert content(index) == ["current", "mapping.json", "release-4"]
+
+
+def test_what_is_being_written_is_not_listed(index, umls, bundle, monkeypatch):
+    real = LexicalIndex.save
+
+    def litter(self, folder):
+        real(self, folder)
+        (folder / ".manifest.json.part").write_text("")
+        (folder / ".spill").mkdir()
+        (folder / ".spill" / "tmp").write_text("")
+
+    monkeypatch.setattr(LexicalIndex, "save", litter)
+    manifest = build_index(umls, bundle, index)
+    assert not [name for name in manifest.files if "part" in name or "spill" in name]
+
+
+def test_an_interrupted_addition_with_another_filter_is_another_job(index, tmp_path, monkeypatch):
+    more = write_umls(tmp_path / "more", MORE, types=[("C0000042", "T047"), ("C0000001", "T184")])
+    with monkeypatch.context() as patch:
+        patch.setattr(LexicalIndex, "save", lambda *arguments: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            add_to_index(index, more)
+    assert content(index) == ["current", "release-1", "release-2"]
+    assert add_to_index(index, more, AtomFilter(languages=("ENG",))).rows["strings"] == 16
+
+
+def test_a_damaged_index_is_not_changed(index, umls):
+    path = current_release(index) / "vectors.npy"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    for change in (lambda: remove_from_index(index, cuis=["C0000003"]), lambda: add_to_index(index, umls)):
+        with pytest.raises(InputError, match=r"vectors\.npy: does not have the checksum"):
+            change()
 
 
 def test_removing_what_is_not_there_or_everything_changes_nothing(index, built):
-    for gone, problem in ((["C0000099"], "has no atom of C0000099"), ([], "no atom of nothing")):
+    for cuis, sources, problem in (
+        (["C0000099"], [], r"has no atom of C0000099\. Nothing was changed"),
+        (["C0000099", "C0000001"], ["LOCAL"], r"has no atom of C0000099, LOCAL\. Nothing was changed"),
+        ([], [], "give a concept or a source to take out"),
+        (["X0000001"], [], r"field cui: expected a CUI such as C0012569, found 'X0000001'"),
+        (["C1"], [], "found 'C1'"),
+        (["abc"], [], "found 'abc'"),
+    ):
         with pytest.raises(InputError, match=problem):
-            remove_from_index(index, cuis=gone)
+            remove_from_index(index, cuis=cuis, sources=sources)
     with pytest.raises(InputError, match="no atom is left"):
         remove_from_index(index, sources={atom.source for atom in ATOMS})
-    assert Manifest.read(index) == Manifest.read(built)
-    assert neighbours(index) == ["umls_index"]
+    assert Manifest.read(current_release(index)) == Manifest.read(current_release(built))
+    assert content(index) == ["current", "release-1"]
 
 
 def test_a_new_release_embeds_only_new_strings(index, bundle, tmp_path, monkeypatch):
@@ -373,9 +451,7 @@ def test_bad_input_leaves_nothing(umls, bundle, tmp_path):
 
 def test_a_folder_that_is_no_index_is_not_replaced(umls, bundle, tmp_path):
     (tmp_path / "notes.txt").write_text("precious")
-    with pytest.raises(
-        InputError, match=r"holds other things and is not replaced \(it has no manifest\.json\)"
-    ):
+    with pytest.raises(InputError, match=r"holds other things and is not replaced \(it has no current\)"):
         build_index(umls, bundle, tmp_path)
     assert (tmp_path / "notes.txt").read_text() == "precious"
 

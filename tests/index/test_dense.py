@@ -259,7 +259,7 @@ def test_damage(tmp_path, change):
         path.unlink()
     else:
         path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(InputError, match=r"vectors\.npy: is no readable array\. Build the index again"):
+    with pytest.raises(InputError, match=r"vectors\.npy: is no readable array .*Build the index again"):
         DenseIndex.open(tmp_path)
 
 
@@ -274,7 +274,7 @@ def test_a_full_disk_is_noticed_whatever_the_size(tmp_path, name, count):
 
 def test_values_of_another_type_are_refused(tmp_path):
     np.save(tmp_path / VECTORS, draw(3))
-    with pytest.raises(InputError, match=r"vectors\.npy: holds float32 of shape \(3, 8\), not rows of int8"):
+    with pytest.raises(InputError, match=r"vectors\.npy: is no array of int8 in 2 dimensions"):
         open_vectors(tmp_path)
 
 

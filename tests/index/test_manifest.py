@@ -7,14 +7,15 @@ import pytest
 
 from deft.errors import InputError
 from deft.index.manifest import FORMAT, NAME, Manifest
+from deft.index.releases import current_release
 
 REBUILD = "Build it again with `deft index build`"
 
 
 @pytest.fixture
 def index(built, tmp_path):
-    """A copy of the index that may be changed."""
-    return shutil.copytree(built, tmp_path / "umls_index")
+    """The release of a copy of the index."""
+    return current_release(shutil.copytree(built, tmp_path / "umls_index"))
 
 
 def change(index, **values):
@@ -78,8 +79,8 @@ def test_another_version(index):
     [
         ("{", r"manifest\.json:1: is not valid JSON"),
         ("[]", "is an index of format None"),
-        ('{"format": 3}', r"manifest\.json: field inputs: is damaged"),
-        ('{"format": 3, "inputs": {"a": {"size": "x"}}}', r"field inputs\.a\.size: is damaged"),
+        ('{"format": 4}', r"manifest\.json: field inputs: is damaged"),
+        ('{"format": 4, "inputs": {"a": {"size": "x"}}}', r"field inputs\.a\.size: is damaged"),
     ],
 )
 def test_a_damaged_manifest(index, text, problem):
@@ -88,7 +89,6 @@ def test_a_damaged_manifest(index, text, problem):
         Manifest.read(index)
 
 
-def test_no_index(tmp_path):
-    for folder in (tmp_path, tmp_path / "absent"):
-        with pytest.raises(InputError, match=rf"is no index \(it has no manifest\.json\)\. {REBUILD}"):
-            Manifest.read(folder)
+def test_no_release(tmp_path):
+    with pytest.raises(InputError, match=rf"manifest\.json: is missing from the index\. {REBUILD}"):
+        Manifest.read(tmp_path)

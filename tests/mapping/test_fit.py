@@ -15,7 +15,7 @@ from scipy.special import logsumexp
 from deft.corpora.split import held_out
 from deft.errors import InputError
 from deft.index.build import build_index
-from deft.index.manifest import OWN_MODEL
+from deft.index.releases import OWN_MODEL
 from deft.mapping import fit as module
 from deft.mapping.fit import (
     FitParams,

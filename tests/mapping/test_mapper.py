@@ -31,7 +31,8 @@ from deft.errors import InputError
 from deft.exchange.curated import read_curated
 from deft.index.build import build_index
 from deft.index.dense import quantize_vectors
-from deft.index.manifest import NAME, OWN_MODEL
+from deft.index.manifest import NAME
+from deft.index.releases import OWN_MODEL, current_release
 from deft.mapping import fusion
 from deft.mapping import mapper as module
 from deft.mapping.filters import ConceptFilter
@@ -728,13 +729,17 @@ class TestOpening:
         assert TermMapper.open(index, encoder=bundle, threads=1).map(["rhume"])[0].best.cui == "C0000001"
 
     def test_an_encoder_put_in_its_place(self, index, tmp_path):
-        write_bundle(index / "encoder", seed=1)
-        with pytest.raises(InputError, match=r"(another encoder|cut short or changed)"):
+        write_bundle(current_release(index) / "encoder", seed=1)
+        with pytest.raises(
+            InputError, match=r"(another encoder|cut short or changed|does not have the checksum)"
+        ):
             TermMapper.open(index)
 
     def test_no_fingerprint(self, index):
-        content = json.loads((index / NAME).read_text()) | {"encoder": {}}
-        (index / NAME).write_text(json.dumps(content))
+        path = current_release(index) / NAME
+        content = json.loads(path.read_text())
+        del content["encoder"]["fingerprint"]
+        path.write_text(json.dumps(content))
         with pytest.raises(InputError, match="another encoder"):
             TermMapper.open(index)
 
@@ -751,7 +756,7 @@ class TestOpening:
     def test_its_own_model_is_used(self, index):
         shipped = MappingModel.read(SHIPPED)
         before = TermMapper.open(index).map(["rhume"])
-        replace(shipped, curve=(0.0, 0.0, 0.0)).save(index / OWN_MODEL)
+        replace(shipped, curve=(0.0, 0.0, 0.0), about={}).save(index / OWN_MODEL)
         after = TermMapper.open(index).map(["rhume"])
         assert after[0].no_match == 0.5
         assert TermMapper.open(index, model=shipped).map(["rhume"]) == before
@@ -762,9 +767,18 @@ class TestOpening:
         ):
             TermMapper.open(index)
 
+    def test_its_own_model_is_not_used_with_another_encoder(self, index, caplog):
+        before = TermMapper.open(index).map(["rhume"])
+        odd = replace(MappingModel.read(SHIPPED), curve=(0.0, 0.0, 0.0))
+        replace(odd, about={"encoder": "another"}).save(index / OWN_MODEL)
+        assert TermMapper.open(index).map(["rhume"]) == before
+        assert "mapping.json: was fitted with another encoder and is not used" in caplog.text
+        replace(odd, about={"encoder": TermMapper.open(index).encoder.fingerprint}).save(index / OWN_MODEL)
+        assert TermMapper.open(index).map(["rhume"])[0].no_match == 0.5
+
     @pytest.mark.parametrize("name", ["vectors.npy", "lexical_text.npy", "retired.arrow"])
     def test_a_file_is_missing(self, index, name):
-        (index / name).unlink()
+        (current_release(index) / name).unlink()
         with pytest.raises(InputError, match=f"{name}: is missing from the index"):
             TermMapper.open(index)
 
@@ -795,7 +809,10 @@ def test_frozen():
 
 
 def test_the_index_answers_with_the_encoder_it_holds(built):
-    assert TermMapper.open(built).encoder.fingerprint == Encoder.open(built / "encoder").fingerprint
+    assert (
+        TermMapper.open(built).encoder.fingerprint
+        == Encoder.open(current_release(built) / "encoder").fingerprint
+    )
 
 
 class TestPickle:
