@@ -19,6 +19,9 @@ class Refuse:
 
 sys.meta_path.insert(0, Refuse())
 """
+CORE_ALONE = WITHOUT_TORCH.replace(
+    '"torch",', '"torch", "pandas", "sklearn", "lxml", "jinja2", "openpyxl", "dvc",'
+)
 CORE = (
     "deft",
     "deft.cli",
@@ -93,6 +96,46 @@ def test_the_command_without_torch(tmp_path, root):
     assert done.stdout == ""
     assert done.stderr.count("\n") == 1
     assert "which is not installed. Install it with: pip install 'deft[train]'" in done.stderr
+
+
+def test_the_core_builds_maps_and_reviews_without_any_extra(umls, bundle, tmp_path):
+    code = CORE_ALONE + "from deft.cli import main; main()"
+
+    def deft_(*arguments):
+        done = python(code, *arguments, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    (tmp_path / "terms.csv").write_text("Terme;code\nrhume;1\nmal de tête;2\n", encoding="utf-8")
+    deft_("index", "build", "--umls", umls, "--encoder", bundle, "--out", "i")
+    deft_("index", "remove", "i", "--cui", "C0000004")
+    deft_("index", "add", "i", "--umls", umls)
+    deft_("index", "verify", "i")
+    for form in ("table", "tsv", "jsonl", "sssom"):
+        assert "C0000001" in deft_("map", "--input", "terms.csv", "--index", "i", "--format", form)
+    assert "C0000006" in deft_("explain", "mal de tête", "--index", "i")
+    deft_("map", "rhume", "--index", "i", "--review", "sheet.csv")
+    sheet = (tmp_path / "sheet.csv").read_text(encoding="utf-8-sig").splitlines()
+    first = sheet[1].split(";")
+    first[sheet[0].split(";").index("decision")] = "oui"
+    (tmp_path / "sheet.csv").write_text("\n".join([sheet[0], ";".join(first)]), encoding="utf-8")
+    assert '"accepted": 1' in deft_("review", "apply", "sheet.csv", "--curated", "c.tsv")
+    assert "curated" in deft_("map", "rhume", "--index", "i", "--curated", "c.tsv")
+
+
+@pytest.mark.parametrize(
+    ("extra", "arguments"),
+    [
+        ("evaluate", ("score", "t1", "--data", "data/sample/t1-test.xml", "--model", "shipped")),
+        ("evaluate", ("evaluate", "mapping", "--gold", "data/sample/lexicon.csv")),
+        ("train", ("export", "--model", "absent", "--out", "absent", "--params", "params.yaml")),
+    ],
+)
+def test_what_needs_an_extra_names_it(root, extra, arguments):
+    done = python(CORE_ALONE + "from deft.cli import main; main()", *arguments, cwd=root)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"pip install 'deft[{extra}]'" in done.stderr
 
 
 def imported(code, *arguments):

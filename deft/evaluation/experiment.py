@@ -18,6 +18,7 @@ import pandas as pd
 
 from deft.config import QuantizeParams, ScoredData
 from deft.corpora.deft2020 import SentencePair, SentenceSet, read_choices, read_grades, read_t1, read_t2
+from deft.encoder.bundle import find_encoder
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.evaluation.baseline import NgramEncoder
@@ -64,6 +65,7 @@ def run_t1(
     The grade model is fitted on `train` (and, if `keep_grade_model`, written to the model folder), else read
     from the model folder; without either, the grade is five times the cosine.
     """
+    model = find_encoder(model)
     encoder = Encoder.open(model)
     pairs = read_t1(data)
     if train is None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
 from deft.errors import InputError
@@ -71,7 +72,7 @@ class StoredVectors:
         info = read_json(folder / INFO)
         try:
             fingerprint = str(info["fingerprint"])
-            strings = pd.read_parquet(folder / "strings.parquet")["string"].to_list()
+            strings = pq.read_table(folder / "strings.parquet")["string"].to_pylist()
             vectors = np.load(folder / "vectors.npy", mmap_mode="r")
         except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"cannot be read ({error}).", path=folder, remedy=_AGAIN) from error
@@ -92,7 +93,7 @@ def read_texts(path: Path, column: str) -> list[str]:
     if path.suffix != ".parquet":
         return list(dict.fromkeys(read_terms(path, column)))
     try:
-        texts = pd.read_parquet(path, columns=[column])[column].to_list()
+        texts = pq.read_table(path, columns=[column])[column].to_pylist()
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"cannot be read ({error}).", path=path, field=column) from error
     for row, text in enumerate(texts, start=1):
@@ -114,8 +115,8 @@ def encode_to_folder(
     strings = list(dict.fromkeys(strings))
     with atomic_folder(out, marker=INFO) as folder:
         vectors = encoder.encode(strings, progress=progress)
-        table = pd.DataFrame({"string": strings})
-        table.to_parquet(folder / "strings.parquet", compression="zstd", index=False)
+        table = pa.table({"string": pa.array(strings, pa.string())})
+        pq.write_table(table, folder / "strings.parquet", compression="zstd")
         np.save(folder / "vectors.npy", vectors)
         info = {
             "fingerprint": encoder.fingerprint,
