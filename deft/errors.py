@@ -51,3 +51,8 @@ def refuse_items(identifiers: Sequence[str], problem: str) -> None:
     named = ", ".join(identifiers[:_SHOWN]) + (", ..." if len(identifiers) > _SHOWN else "")
     count = "1 identifier has" if len(identifiers) == 1 else f"{len(identifiers)} identifiers have"
     raise InputError(f"{count} {problem}: {named}.")
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error of a library says."""
+    return str(error).strip().partition("\n")[0]

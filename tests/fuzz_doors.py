@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 from tests.fuzz import ROOT, Door
@@ -140,6 +143,32 @@ def _read_settings(path: Path) -> object:
     return read_settings(path.parent)
 
 
+@cache
+def _bundle() -> Path:
+    from tests.demo import write_bundle
+
+    return write_bundle(Path(tempfile.mkdtemp()) / "encoder")
+
+
+def _seed(name: str) -> Callable[[], list[bytes]]:
+    return lambda: [(_bundle() / name).read_bytes()]
+
+
+def _open_encoder(path: Path) -> object:
+    """Open an encoder one of whose files is spoilt, as if whoever wrote its checksums had spoilt it."""
+    from deft.encoder.runtime import Encoder
+    from deft.files import sha256
+
+    folder = path.parent / "encoder"
+    shutil.copytree(_bundle(), folder, dirs_exist_ok=True)
+    if path.name != "encoder.json":
+        facts = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        facts["sha256" if path.name == "model.onnx" else "tokenizer_sha256"] = sha256(path)
+        (folder / "encoder.json").write_text(json.dumps(facts), encoding="utf-8")
+    shutil.copyfile(path, folder / path.name)
+    return Encoder.open(folder, threads=1).encode(["rhume"])
+
+
 def _read_leaderboard(path: Path) -> object:
     from deft.evaluation.leaderboard import read_leaderboard
 
@@ -183,6 +212,10 @@ DOORS = {
     "review-xlsx": Door("review.xlsx", _apply_review, lambda: _xlsx(*_sheet())),
     "model": Door("model.json", _read_model, _whole("deft/mapping/model.json")),
     "grades": Door("grades.json", _read_grade_model, _whole("data/encoder/grades.json")),
+    **{
+        name: Door(name, _open_encoder, _seed(name))
+        for name in ("encoder.json", "tokenizer.json", "model.onnx")
+    },
     "settings": Door("runtime.json", _read_settings, _json(_RUNTIME)),
     "published": Door("published.csv", _read_leaderboard, _whole("experiments/published.csv")),
 }

@@ -99,7 +99,7 @@ def _say(message: str) -> None:
 
 
 def _explain(error: Exception) -> str:
-    from deft.errors import DeftError
+    from deft.errors import DeftError, first_line
 
     if isinstance(error, DeftError):
         return str(error)
@@ -113,8 +113,7 @@ def _explain(error: Exception) -> str:
         return f"{place}{error.strerror or error}."
     if isinstance(error, MemoryError) or "bad_alloc" in str(error):
         return "there is not enough memory. Close other programs, or ask for less at once."
-    first = str(error).strip().partition("\n")[0]
     return (
-        f"unforeseen {type(error).__name__}: {first} This is a fault of deft: please report it, with what "
-        "the same command says with --debug."
+        f"unforeseen {type(error).__name__}: {first_line(error)} This is a fault of deft: please report it, "
+        "with what the same command says with --debug."
     )

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from deft.errors import InputError
 from deft.files import atomic_folder, read_json, sha256, write_json
@@ -48,8 +48,8 @@ class EncoderInfo:
     on the other texts of its batch, and the runtime encodes one text at a time.
     """
 
-    dimension: int
-    max_length: int
+    dimension: Annotated[int, Field(ge=1, le=65_536)]
+    max_length: Annotated[int, Field(ge=4, le=1_048_576)]
     pooling: Literal["mean", "cls"]
     precision: Literal["fp32", "int8"]
     engine: Literal["onnxruntime", "inc"] | None  # as in deft.config, which need not be read to encode

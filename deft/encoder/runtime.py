@@ -29,8 +29,8 @@ from deft.encoder.bundle import (
     write_info,
 )
 from deft.encoder.settings import Settings, settings_here, usable_cores
-from deft.errors import InputError
-from deft.files import sha256
+from deft.errors import InputError, first_line
+from deft.files import read_text, sha256
 from deft.text import clean
 
 Vectors = npt.NDArray[np.float32]
@@ -67,7 +67,7 @@ class Encoder:
         self._info = info
         self._workers = settings.workers or 1
         self._block_tokens = settings.block_tokens
-        self._tokenizer = Tokenizer.from_file(str(Path(folder) / TOKENIZER))
+        self._tokenizer = _open_tokenizer(Path(folder) / TOKENIZER)
         self._pad_id = int((self._tokenizer.padding or {}).get("pad_id", 0))
         self._tokenizer.no_padding()
         self._tokenizer.enable_truncation(info.max_length)
@@ -230,15 +230,25 @@ class Encoder:
         for position, row in enumerate(tokens):
             ids[position, : len(row)] = row
             mask[position, : len(row)] = 1
-        outputs: list[Any] = self._session.run(
-            ["sentence_embedding"], {"input_ids": ids, "attention_mask": mask}
-        )
+        try:
+            outputs: list[Any] = self._session.run(
+                ["sentence_embedding"], {"input_ids": ids, "attention_mask": mask}
+            )
+        except Exception as error:  # as in `_open_session`; memory that runs out looks like this too
+            raise InputError(
+                f"onnxruntime cannot run the graph ({first_line(error)}).", path=self._opened[0] / MODEL
+            ) from error
         vectors: Vectors = outputs[0]
+        if vectors.shape != (len(tokens), self.dimension) or vectors.dtype != np.float32:
+            problem = (
+                f"gives {vectors.dtype} of shape {vectors.shape} where {INFO} says {self.dimension} values."
+            )
+            raise InputError(problem, path=self._opened[0] / MODEL, remedy=REBUILD)
         return vectors
 
     def _check_probes(self, path: Path) -> None:
         stored = self._info.probes or {}
-        if not stored:
+        if not all((*stored.values(), bool(stored))):
             raise InputError("it holds no probe vectors.", path=path, field="probes", remedy=REBUILD)
         vectors, _ = self._embed(list(stored))
         tolerance = _PROBE_TOLERANCE[self._info.precision]
@@ -288,12 +298,24 @@ def _open_again(folder: Path, threads: int | None, settings: Settings | None) ->
 def _open_session(path: Path, settings: Settings) -> onnxruntime.InferenceSession:
     try:
         return onnxruntime.InferenceSession(
-            str(path), settings.session_options(), providers=settings.providers
+            str(path),
+            settings.session_options(),
+            providers=settings.providers,
+            enable_fallback=0,  # it would try once more, and print
         )
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise InputError(
-            f"onnxruntime cannot load the graph ({error}).", path=path, remedy=REBUILD
+            f"onnxruntime cannot load the graph ({first_line(error)}).", path=path, remedy=REBUILD
         ) from error
+
+
+def _open_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_str(read_text(path))
+    except InputError:
+        raise
+    except Exception as error:  # tokenizers raises nothing more precise
+        raise InputError(f"is no tokenizer ({first_line(error)}).", path=path, remedy=REBUILD) from error
 
 
 def _one_ahead(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

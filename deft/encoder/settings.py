@@ -6,10 +6,14 @@ offers, so that one folder serves several machines; it is no part of the encoder
 
 from __future__ import annotations
 
+import math
 import os
+import platform
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import onnxruntime
@@ -20,7 +24,7 @@ from deft.encoder.bundle import SETTINGS
 from deft.errors import InputError
 from deft.files import read_json, write_json
 
-Level = Literal["avx512_vnni", "avx2", "plain"]
+Level = Literal["avx512_vnni", "avx2", "arm_i8mm", "arm_dot", "plain"]
 Optimization = Literal["disabled", "basic", "extended", "all"]
 Count = Annotated[int, Field(ge=1, strict=True)]
 
@@ -33,6 +37,16 @@ _OPTIMIZATIONS = {
     "all": onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL,
 }
 _PROCESSOR = Path("/proc/cpuinfo")
+_CONTROL_GROUPS, _OWN_GROUPS = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+_APPLE = ("darwin", "arm64")
+
+# What the kernel calls a processor's products of 8-bit numbers, the best first.
+_LEVELS: dict[str, Level] = {
+    "avx512_vnni": "avx512_vnni",
+    "avx2": "avx2",
+    "i8mm": "arm_i8mm",
+    "asimddp": "arm_dot",
+}
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -148,26 +162,54 @@ def local_providers() -> list[str]:
 def processor_level() -> Level:
     """Return what the processor offers for int8; `plain` too where that cannot be known.
 
-    Products of 8-bit numbers are exact with `avx512_vnni`. With `avx2` they may overflow unless weights have
-    7 bits.
+    Products of 8-bit numbers are exact with `avx512_vnni` and on ARM. With `avx2` they may overflow unless
+    weights have 7 bits.
     """
     flags = _processor_flags()
-    if "avx512_vnni" in flags:
-        return "avx512_vnni"
-    return "avx2" if "avx2" in flags else "plain"
+    unknown: Level = "arm_dot" if (sys.platform, platform.machine()) == _APPLE else "plain"
+    return next((level for flag, level in _LEVELS.items() if flag in flags), unknown)
 
 
 def usable_cores() -> int:
-    """Return the number of processors that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of processors that this process may use; a quota of a container counts."""
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(allowed, _quota())))
+
+
+def _quota() -> float:
+    """Return the processors that control groups of Linux grant, of either version; infinity without them.
+
+    A group gets no more than those above it, and a container may see its own group as the root.
+    """
+    least = math.inf
+    with suppress(OSError, ValueError):
+        for line in _OWN_GROUPS.read_text(encoding="utf-8").splitlines():
+            _, controllers, group = line.split(":", 2)
+            root = _CONTROL_GROUPS / controllers if controllers else _CONTROL_GROUPS
+            if controllers and "cpu" not in controllers.split(","):
+                continue
+            own = PurePosixPath(group.lstrip("/"))
+            least = min([least, *(_granted(root / part) for part in (own, *own.parents))])
+    return least
+
+
+def _granted(group: Path) -> float:
+    with suppress(OSError, ValueError, ZeroDivisionError):
+        if (group / "cpu.max").is_file():
+            quota, period = (group / "cpu.max").read_text(encoding="utf-8").split()
+        else:
+            quota, period = (
+                (group / f"cpu.cfs_{name}_us").read_text(encoding="utf-8") for name in ("quota", "period")
+            )
+        if quota != "max" and int(quota) > 0:
+            return int(quota) / int(period)
+    return math.inf
 
 
 def _processor_flags() -> frozenset[str]:
     if _PROCESSOR.is_file():
         for line in _PROCESSOR.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, values = line.partition(":")
-            if name.strip() == "flags":
+            if name.strip() in {"flags", "Features"}:  # x86, ARM
                 return frozenset(values.split())
     return frozenset()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import onnxruntime
@@ -111,3 +112,70 @@ def test_a_provider_that_is_not_here_gives_way_to_the_processor():
 
 
 _LEVELS = ("avx512_vnni", "avx2", "plain")
+
+
+class TestQuota:
+    @pytest.fixture
+    def groups(self, tmp_path, monkeypatch):
+        """Put control groups in place: what `/proc/self/cgroup` says, and files below `/sys/fs/cgroup`."""
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)), raising=False)
+        monkeypatch.setattr(module, "_CONTROL_GROUPS", tmp_path / "fs")
+        monkeypatch.setattr(module, "_OWN_GROUPS", tmp_path / "own")
+
+        def place(own, **files):
+            (tmp_path / "own").write_text(own)
+            for name, content in files.items():
+                path = tmp_path / "fs" / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(content)
+
+        return place
+
+    @pytest.mark.parametrize(
+        ("own", "files", "cores"),
+        [
+            ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
+            ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
+            ("0::/\n", {"cpu.max": "10000 100000\n"}, 1),
+            ("0::/\n", {"cpu.max": "max 100000\n"}, 64),
+            ("0::/a/b\n", {"a/cpu.max": "300000 100000\n", "a/b/cpu.max": "max 100000\n"}, 3),
+            ("0::/gone\n", {"cpu.max": "400000 100000\n"}, 4),
+            (
+                "5:cpu,cpuacct:/d\n3:memory:/d\n",
+                {"cpu,cpuacct/d/cpu.cfs_quota_us": "500000", "cpu,cpuacct/d/cpu.cfs_period_us": "100000"},
+                5,
+            ),
+            ("5:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 64),
+            ("nonsense", {}, 64),
+            ("0::/\n", {"cpu.max": "x y z"}, 64),
+            ("0::/\n", {"cpu.max": "1 0"}, 64),
+        ],
+    )
+    def test_a_container_gets_what_it_is_granted(self, groups, own, files, cores):
+        groups(own, **files)
+        assert module.usable_cores() == cores
+
+    def test_affinity_is_no_part_of_every_system(self, groups, monkeypatch):
+        groups("")
+        monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+        monkeypatch.setattr(os, "cpu_count", lambda: 6)
+        assert module.usable_cores() == 6
+        monkeypatch.setattr(os, "cpu_count", lambda: None)
+        assert module.usable_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("features", "level"),
+    [("fp asimd asimddp i8mm bf16", "arm_i8mm"), ("fp asimd asimddp", "arm_dot"), ("fp asimd", "plain")],
+)
+def test_arm_has_levels_of_its_own(tmp_path, monkeypatch, features, level):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nFeatures\t: {features}\n")
+    monkeypatch.setattr(module, "_PROCESSOR", tmp_path / "cpuinfo")
+    assert processor_level() == level
+
+
+def test_apple_tells_nothing_and_has_dot_products(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_PROCESSOR", tmp_path / "none")
+    monkeypatch.setattr(module.sys, "platform", "darwin")
+    monkeypatch.setattr(module.platform, "machine", lambda: "arm64")
+    assert processor_level() == "arm_dot"
