@@ -175,29 +175,41 @@ def atomic_folder(path: Path, *, marker: str | None = None) -> Iterator[Path]:
 
 
 @contextmanager
-def only_writer(lock: Path, path: Path) -> Iterator[None]:
+def only_writer(lock: Path, path: Path, *, patience: float = 0.0) -> Iterator[None]:
     """Hold a lock while `path` is written; the system lifts it if the process dies.
+
+    Parameters
+    ----------
+    lock
+        The file of the lock. It is removed at the end unless others may wait for it.
+    path
+        What a message names.
+    patience
+        Seconds to wait for another process.
 
     Raises
     ------
     InputError
-        Another process holds it.
+        Another process holds it, or it cannot be written.
     """
-    from filelock import FileLock, Timeout
+    from filelock import FileLock, Timeout  # a term is mapped without it
 
-    held = FileLock(lock)
+    held = FileLock(lock, timeout=patience)
     try:
-        held.acquire(blocking=False)
-    except Timeout:
+        held.acquire()
+    except OSError as error:
+        if not isinstance(error, Timeout):  # which is one of them
+            raise cannot_write(path, error) from error
         remedy = "Wait until it is done, or choose another output."
         raise InputError("is being written by another process.", path=path, remedy=remedy) from None
     try:
         yield
     finally:
-        with suppress(OSError):
-            lock.unlink()  # while it is held: who waits for it sees that it is gone, and makes a new one
+        if not patience:
+            with suppress(OSError):
+                lock.unlink()  # while it is held: who comes now makes a new one
         held.release()
-        if os.name == "nt":  # where an open file cannot be removed
+        if not patience and os.name == "nt":  # where an open file cannot be removed
             with suppress(OSError):
                 lock.unlink(missing_ok=True)
 

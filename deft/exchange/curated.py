@@ -6,20 +6,17 @@ The mapper takes them first; `deft review apply` merges review sheets into it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from deft.corpora.cells import guard
 from deft.corpora.delimited import read_rows
 from deft.errors import InputError
-from deft.files import atomic_write, cannot_write
+from deft.files import atomic_write
 from deft.mapping.decisions import Curated, Decision
 from deft.text import clean, fold
 
 COLUMNS = ("query", "cui", "decision", "name", "comment")
 ACCEPT, REJECT = "accept", "reject"
-
-_PATIENCE = 60.0  # seconds that a writer waits for another one
 
 # A cross is in neither: some people tick with it, others strike out.
 _WORDS = {
@@ -69,36 +66,6 @@ def curated_path(path: str | Path) -> Path:
     if path.suffix.lower() != ".tsv":
         raise InputError("is no curated file.", path=path, remedy="Name a file that ends in .tsv.")
     return path
-
-
-@contextmanager
-def only_writer(path: Path) -> Iterator[None]:
-    """Let one process at a time read, change and write a curated file; others wait for it.
-
-    The lock is a file beside it, `.NAME.lock`, which stays; the system lifts it if the process dies. Two
-    links to one file share a lock.
-
-    Raises
-    ------
-    InputError
-        Another process is not done in a minute, or the folder cannot be written.
-    """
-    from filelock import FileLock, Timeout  # a term is mapped without it
-
-    target = path.resolve()
-    lock = FileLock(target.with_name(f".{target.name}.lock"), timeout=_PATIENCE)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except Timeout:
-        remedy = "Wait until it is done, then try again."
-        raise InputError("is being written by another process.", path=path, remedy=remedy) from None
-    except OSError as error:
-        raise cannot_write(path, error) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def write_curated(decisions: Iterable[Decision], path: Path) -> None:

@@ -21,13 +21,12 @@ from deft.exchange.curated import (
     ACCEPT,
     REJECT,
     curated_path,
-    only_writer,
     read_curated,
     verdict,
     write_curated,
 )
 from deft.exchange.origins import ROW, Origin, labels, with_origins
-from deft.files import atomic_write, cannot_read
+from deft.files import atomic_write, cannot_read, made_folders, only_writer
 from deft.mapping.decisions import Decision, key_of
 from deft.text import clean, fold
 
@@ -54,6 +53,7 @@ SHEET_COLUMNS = {
 
 _NEEDED = ("id", "query", "cui", "decision")
 _TITLE = "review"
+_PATIENCE = 60.0  # seconds that a writer of the curated file waits for another one
 _MOST_ROWS = 1_048_576  # of a sheet, in any spreadsheet
 # RuntimeError is what encrypted parts raise, and such that are packed in a way that Python does not know.
 _UNREADABLE = (BadZipFile, EOFError, LookupError, ParseError, RuntimeError, TypeError, ValueError, zlib.error)
@@ -142,7 +142,9 @@ def apply_review(sheet: str | Path, curated: str | Path) -> ReviewResult:
     target = curated_path(curated)
     found, undecided, problems = _judge_all(_records(Path(sheet)))
     decided: dict[_Pair, Decision] = {}
-    with only_writer(target):
+    whole = target.resolve()  # two links to one file share a lock
+    lock = whole.with_name(f".{whole.name}.lock")
+    with made_folders(whole.parent), only_writer(lock, target, patience=_PATIENCE):
         known = {decision.pair: decision for decision in read_curated(target)} if target.exists() else {}
         for pair, decisions in found.items():
             if len({decision.accepted for decision in decisions}) > 1:

@@ -157,9 +157,9 @@ class Example:
 
 
 def fit_index(
-    index: Path,
+    index: str | Path,
     params: FitParams,
-    out: Path | None = None,
+    out: str | Path | None = None,
     *,
     compare: Callable[[Sequence[Example], FitParams], Any] | None = None,
     progress: bool = False,
@@ -205,7 +205,9 @@ def fit_index(
         "held_out_synonyms": params.held_out_synonyms,
         "encoder": mapper.encoder.fingerprint,
     }
-    replace(fit(found, params), about=about | result).save(index / OWN_MODEL if out is None else out)
+    replace(fit(found, params), about=about | result).save(
+        Path(index) / OWN_MODEL if out is None else Path(out)
+    )
     return result
 
 

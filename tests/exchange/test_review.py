@@ -15,9 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InputError
-from deft.exchange.curated import only_writer, read_curated, write_curated
+from deft.exchange.curated import read_curated, write_curated
 from deft.exchange.origins import Origin
 from deft.exchange.review import SHEET_COLUMNS, ReviewResult, apply_review, write_review
+from deft.files import only_writer
 from deft.mapping.decisions import Decision, key_of
 from deft.mapping.results import Candidate, Mapping
 from deft.text import clean
@@ -446,19 +447,15 @@ class TestTwoWriters:
         queries = sorted(decision.query for decision in read_curated(curated))
         assert queries == sorted(asked["ada"] + asked["bob"])
 
-    def test_a_writer_that_is_not_done(self, table, curated, monkeypatch):
-        monkeypatch.setattr("deft.exchange.curated._PATIENCE", 0)
-        with only_writer(curated), pytest.raises(InputError, match=r"curated\.tsv: is being written by"):
-            apply_review(table.fill(2, decision="accept").save(), curated)
-        assert not curated.exists()
-
-    def test_a_link_shares_the_lock_of_its_file(self, curated, tmp_path, monkeypatch):
-        monkeypatch.setattr("deft.exchange.curated._PATIENCE", 0)
-        curated.write_text("")
+    def test_a_writer_that_is_not_done(self, table, curated, tmp_path, monkeypatch):
+        monkeypatch.setattr("deft.exchange.review._PATIENCE", 0.1)
         (tmp_path / "link.tsv").symlink_to(curated)
-        with only_writer(curated), pytest.raises(InputError, match="another process"):  # noqa: SIM117
-            with only_writer(tmp_path / "link.tsv"):
-                pass
+        sheet = table.fill(2, decision="accept").save()
+        with only_writer(curated.with_name(f".{curated.name}.lock"), curated):
+            for path in (curated, tmp_path / "link.tsv"):
+                with pytest.raises(InputError, match=r"\.tsv: is being written by another process"):
+                    apply_review(sheet, path)
+        assert not curated.exists()
 
 
 class TestCurated:
