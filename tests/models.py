@@ -126,10 +126,10 @@ def fp32_bundle(bert_folder, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def onnxruntime_bundle(fp32_bundle, tmp_path_factory) -> Path:
     """The int8 encoder that onnxruntime makes of `fp32_bundle`."""
-    from deft.compress.quantize import quantize
+    from deft.compress.registry import make_variant
 
     out = tmp_path_factory.mktemp("int8") / "onnxruntime"
-    quantize(fp32_bundle, out, "onnxruntime")
+    make_variant(fp32_bundle, out, "onnxruntime")
     return out
 
 
@@ -137,10 +137,10 @@ def onnxruntime_bundle(fp32_bundle, tmp_path_factory) -> Path:
 def inc_bundle(fp32_bundle, bert_folder, tmp_path_factory) -> Path:
     """The int8 encoder that Intel Neural Compressor makes of `bert_folder`."""
     pytest.importorskip("neural_compressor")
-    from deft.compress.quantize import quantize
+    from deft.compress.registry import make_variant
 
     out = tmp_path_factory.mktemp("int8") / "inc"
-    quantize(fp32_bundle, out, "inc", model_dir=bert_folder)
+    make_variant(fp32_bundle, out, "inc", model=bert_folder)
     return out
 
 

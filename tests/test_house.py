@@ -28,6 +28,7 @@ FLOORS = (
     ("deft.terminology",),
     ("deft.corpora",),
     ("deft.config",),
+    ("deft.variants",),
     ("deft.files",),
     ("deft.text",),
     ("deft.errors",),

@@ -24,12 +24,12 @@ from deft.bench.systems import (
     make_systems,
     random_model,
 )
-from deft.config import Engine
 from deft.corpora.deft2020 import SentencePair, read_t1
 from deft.errors import InputError
 from deft.evaluation.metrics import spearman_rho
 from deft.terminology.lexicon import GoldMapping, read_gold
 from deft.terminology.rrf import read_atoms
+from deft.variants import COMPARED
 
 _ENCODE = "deft.bench.systems:encode_texts"
 _PRODUCTS = "deft.bench.limit:products"
@@ -55,7 +55,7 @@ class BenchParams:
     names
         Strings of other concepts that recall is measured among.
     engines
-        Engines of the int8 systems.
+        Variants of the encoder that are systems too.
     seed
         Of the texts that are drawn and of random weights.
     """
@@ -65,7 +65,7 @@ class BenchParams:
     seconds: float = 1.0
     threads: int | None = None
     names: int = 2000
-    engines: tuple[Engine, ...] = ("onnxruntime", "inc")
+    engines: tuple[str, ...] = COMPARED
     seed: int = 13
 
 

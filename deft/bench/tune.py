@@ -34,6 +34,7 @@ from deft.encoder.settings import (
 )
 from deft.errors import GateError, InputError
 from deft.files import atomic_write
+from deft.variants import VARIANTS
 
 if TYPE_CHECKING:
     import optuna
@@ -190,7 +191,7 @@ def tune(
 
 
 def candidates(fp32: Path, out: Path, *, model: Path | None = None) -> dict[str, Path]:
-    """Quantize an encoder with each engine and granularity, and return the bundles by name.
+    """Make every variant of an encoder, and return the bundles by name.
 
     Bundles that are there from a former run are taken as they are.
 
@@ -201,26 +202,25 @@ def candidates(fp32: Path, out: Path, *, model: Path | None = None) -> dict[str,
     out
         Folder that gets the others.
     model
-        The sentence-transformers folder it was exported from; without it only onnxruntime quantizes.
+        The sentence-transformers folder it was exported from; without it, variants that start from
+        weights are left out.
 
     Raises
     ------
     InputError
         `fp32` is no fp32 bundle.
     GateError
-        An engine does not work for this model.
+        A variant does not work for this model.
     """
-    from deft.compress.quantize import quantize
-    from deft.config import Engine
+    from deft.compress.registry import make_variant
 
-    engines: tuple[Engine, ...] = ("onnxruntime",) if model is None else ("onnxruntime", "inc")
     found = {"fp32": Path(fp32)}
-    for engine in engines:
-        for granularity in ("token", "tensor"):
-            name = f"{engine}-{granularity}"
-            found[name] = Path(out) / name
-            if not all((found[name] / file).is_file() for file in FILES):
-                quantize(Path(fp32), found[name], engine, model_dir=model, per_token=granularity == "token")
+    for name, variant in VARIANTS.items():
+        if model is None and variant.start == "weights":
+            continue
+        found[name] = Path(out) / name
+        if not all((found[name] / file).is_file() for file in FILES):
+            make_variant(Path(fp32), found[name], name, model=model)
     return found
 
 

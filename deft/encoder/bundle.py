@@ -52,7 +52,7 @@ class EncoderInfo:
     max_length: Annotated[int, Field(ge=4, le=1_048_576)]
     pooling: Literal["mean", "cls"]
     precision: Literal["fp32", "int8"]
-    engine: Literal["onnxruntime", "inc"] | None  # as in deft.config, which need not be read to encode
+    engine: str | None  # the variant (`deft.variants`), of another version of deft perhaps; None for fp32
     batch_invariant: bool
     base: str
     training: tuple[str, ...]

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from deft.compress.quantize import quantize
+from deft.compress.registry import make_variant
 from deft.config import ExportParams
 from deft.encoder.bundle import INFO, MODEL, EncoderInfo
 from deft.errors import InputError
@@ -155,7 +155,7 @@ def pack(student: BertModel, vocabulary: Path, out: Path, params: RecipeParams) 
         fp32 = Path(scratch) / "fp32"
         base = Path(params.teacher).name
         export(folder, fp32, ExportParams(), base=base, training=params.training_data, licence=params.licence)
-        info = quantize(fp32, folder, "onnxruntime")
+        info = make_variant(fp32, folder, "onnxruntime")
         sizes = Sizes(
             parameters=sum(weight.numel() for weight in student.parameters()),
             vocabulary=student.config.vocab_size,
