@@ -50,6 +50,7 @@ bench_app = typer.Typer(
 )
 
 for command in (
+    train.inputs,
     train.prepare,
     train.finetune,
     train.pretrain,

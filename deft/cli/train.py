@@ -21,6 +21,21 @@ from deft.cli.common import (
 )
 
 
+def inputs(
+    *,
+    params: ParamsFile = Path("params.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder to write: a JSON file a stage.")] = EXPERIMENTS / "inputs",
+) -> None:
+    """Write the checksums of inputs of which there may be several or none, so that a pipeline can watch them.
+
+    Example: deft inputs --params params.yaml
+    """
+    from deft.config import Params
+    from deft.training.watched import write_checksums
+
+    write_checksums(Params.read(params), out)
+
+
 def prepare(
     *,
     params: ParamsFile = Path("params.yaml"),
