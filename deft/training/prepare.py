@@ -1,8 +1,8 @@
 """The first stage: from licensed-format files to the pairs that fine-tuning learns from.
 
-Concepts of the gold mappings are held out: none of their names enters a training or a dev pair, not even as a
-name that another concept shares, so that scores on those mappings speak of concepts that training has not
-seen. The held-out strings stay in the index, of course: they are what a query must find.
+Concepts of the gold mappings are held out, those too that the gold names by a CUI retired since: none of
+their names enters a training or a dev pair, not even as a name that another concept shares, so that scores on
+those mappings speak of concepts that training has not seen. The held-out strings stay in the index, of course: they are what a query must find.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def prepare(params: PrepareParams, out: Path, *, progress: bool = False) -> Prep
         An input is missing or malformed, or no concept is left to learn from.
     """
     concepts = read_concepts(params.umls, AtomFilter(**params.atom_filters()), progress=progress)
-    held_out = _held_out(params)
+    held_out = _held_out(params, concepts)
     names = _names(concepts)
     pairs = synonym_pairs(without(names, held_out), params.max_pairs_per_concept, params.seed)
     if pairs.empty:
@@ -170,12 +170,14 @@ def _names(concepts: Concepts) -> pd.DataFrame:
     )
 
 
-def _held_out(params: PrepareParams) -> frozenset[str]:
-    return frozenset(
-        cui
-        for path in params.held_out
-        for cuis in read_cuis(path, params.held_out_cui_column)
-        for cui in cuis
+def _held_out(params: PrepareParams, concepts: Concepts) -> frozenset[str]:
+    """Return the CUIs of the gold mappings as they are now: gold of an earlier release names retired ones."""
+    return frozenset().union(
+        *(
+            concepts.follow(cuis)
+            for path in params.held_out
+            for cuis in read_cuis(path, params.held_out_cui_column)
+        )
     )
 
 

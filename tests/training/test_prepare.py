@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from demo import ATOMS, TYPES, Atom, write_umls
+from demo import ATOMS, TYPES, Atom, write_lines, write_umls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,6 +73,28 @@ def test_held_out_concepts_stay_in_the_index_and_out_of_training(inputs, tmp_pat
     assert "C0000002" not in set(synonyms["cui"])  # its second name is one of a held-out concept
     assert {"rhume", "coryza"} <= set(read(tmp_path / "prepared", "strings")["string"])
     assert len(synonyms) > 0
+
+
+@pytest.mark.parametrize(
+    ("edges", "held_out"),
+    [
+        ({"C0900000": "C0000001"}, {"C0000001"}),
+        ({"C0900000": "C0900001", "C0900001": "C0000001"}, {"C0000001"}),
+        ({"C0900000": "C0000001", "c0900000": "C0000002"}, {"C0000001", "C0000002"}),
+    ],
+    ids=["once", "through a concept retired since", "into two"],
+)
+def test_a_retired_cui_holds_out_what_it_became(inputs, tmp_path, edges, held_out):
+    """The gold names C0900000, which a later release merged, at once or by and by."""
+    lines = [f"{old.upper()}|2010AA|SY|||{new}|Y|" for old, new in edges.items()]
+    write_lines(inputs.umls / "MRCUI.RRF", lines)
+    inputs.held_out[0].write_text("Terme,CUI\ngros rhume,C0900000\n")
+    prepared = prepare(inputs, tmp_path / "prepared")
+    assert prepared.held_out_concepts == len(held_out)
+    assert set(json.loads((tmp_path / "prepared" / "held_out.json").read_text())) == held_out
+    synonyms = pd.concat(read(tmp_path / "prepared", f"synonyms_{part}") for part in ("train", "dev"))
+    kept_out = {normalize(atom.string) for atom in ATOMS if atom.cui in held_out}
+    assert kept_out.isdisjoint({normalize(text) for text in [*synonyms["left"], *synonyms["right"]]})
 
 
 def test_without_a_gold_file_nothing_is_held_out(inputs, tmp_path):
