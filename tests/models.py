@@ -117,9 +117,10 @@ def fp32_bundle(bert_folder, tmp_path_factory) -> Path:
     """The fp32 encoder of `bert_folder`."""
     from deft.config import ExportParams
     from deft.training.export import export
+    from deft.training.origin import Origin
 
     out = tmp_path_factory.mktemp("encoders") / "fp32"
-    export(bert_folder, out, ExportParams(), base="scratch", training=["nothing"], licence="Apache-2.0")
+    export(bert_folder, out, ExportParams(), origin=Origin("scratch", ("nothing",), "Apache-2.0"))
     return out
 
 

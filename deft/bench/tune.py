@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from deft.bench.speed import throughput
-from deft.encoder.bundle import FILES, bundle_folder, read_info
+from deft.encoder.bundle import CARD, FILES, bundle_folder, read_info
 from deft.encoder.runtime import Encoder
 from deft.encoder.settings import (
     Level,
@@ -239,8 +239,9 @@ def store(tuned: Tuned, bundle: Path, out: Path) -> None:
         write_settings(bundle, known)
         return
     with bundle_folder(out) as folder:
-        for name in FILES:
-            shutil.copyfile(bundle / name, folder / name)
+        for name in (*FILES, CARD):
+            if (bundle / name).is_file():
+                shutil.copyfile(bundle / name, folder / name)
         write_settings(folder, known)
 
 

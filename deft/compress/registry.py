@@ -17,6 +17,7 @@ from deft.encoder.bundle import MODEL, PROBES, TOKENIZER, EncoderInfo, bundle_fo
 from deft.encoder.runtime import Encoder, seal
 from deft.errors import GateError, InputError
 from deft.training.export import save_graph, silent
+from deft.training.origin import write_card
 from deft.variants import VARIANTS, Variant, known_variant
 
 METHODS: Mapping[str, Callable[..., Made]] = {"onnxruntime": with_onnxruntime, "inc": with_inc}
@@ -69,6 +70,7 @@ def make_variant(fp32: Path, out: Path, name: str, *, model: Path | None = None)
             probes=None,
         )
         info = seal(folder, draft)
+        write_card(folder, info)
         _check_sane(original, Encoder(folder, info), name)
     return info
 

@@ -30,6 +30,7 @@ from deft.files import atomic_folder, cannot_write, read_json, sha256, write_jso
 from deft.training.base import load_base, quiet
 from deft.training.checkpoints import Checkpoints
 from deft.training.dev_metrics import PRIMARY, DevEvaluator, Retrieval
+from deft.training.origin import Origin
 from deft.training.sampler import ConceptBatchSampler
 from deft.training.training_data import TrainingConcepts, TrainingData, mine_negatives
 
@@ -98,6 +99,7 @@ def finetune(
     started = time.perf_counter()
     out = Path(out)
     data = TrainingData.read(prepared)
+    origin = Origin.read(params.base)
     checkpoints = Checkpoints.open(out, _fingerprint(Path(prepared), params), resume=resume)
     base = load_base(params.base, data.strings, seed=params.seed)
     full_length = base.max_seq_length
@@ -113,9 +115,12 @@ def finetune(
     best = history.iloc[int(history[PRIMARY].to_numpy().argmax())]
     model = load_base(_source(int(best["step"]), params, checkpoints), data.strings, seed=params.seed)
     model.max_seq_length = full_length
+    if best["step"]:  # else the weights are those of the base
+        origin = origin.trained_on(data.sources)
     with atomic_folder(out, marker="modules.json") as folder, quiet():
         model.save_pretrained(str(folder), create_model_card=False)
         history.to_csv(folder / HISTORY, index=False)
+        origin.save(folder)
     checkpoints.remove()
     return FinetuneResult(
         metrics=_metrics(best),

@@ -51,6 +51,11 @@ def test_what_the_folder_holds(inputs, tmp_path):
         "graded_dev": ["left", "right", "grade"],
     }
     assert json.loads((out / "held_out.json").read_text()) == ["C0000001"]
+    sources = json.loads((out / "sources.json").read_text())
+    assert sources == [
+        f"names of concepts (ENG, FRE) of {inputs.umls.name}: DEMO, OTHER",
+        "graded sentence pairs of t1.xml",
+    ]
     assert prepared == Prepared(
         concepts=6,
         strings=15,
@@ -87,9 +92,10 @@ def test_held_out_concepts_stay_in_the_index_and_out_of_training(inputs, tmp_pat
 def test_a_retired_cui_holds_out_what_it_became(inputs, tmp_path, edges, held_out):
     """The gold names C0900000, which a later release merged, at once or by and by."""
     lines = [f"{old.upper()}|2010AA|SY|||{new}|Y|" for old, new in edges.items()]
-    write_lines(inputs.umls / "MRCUI.RRF", lines)
+    umls = write_umls(tmp_path / "umls")
+    write_lines(umls / "MRCUI.RRF", lines)
     inputs.held_out[0].write_text("Terme,CUI\ngros rhume,C0900000\n")
-    prepared = prepare(inputs, tmp_path / "prepared")
+    prepared = prepare(inputs.model_copy(update={"umls": umls}), tmp_path / "prepared")
     assert prepared.held_out_concepts == len(held_out)
     assert set(json.loads((tmp_path / "prepared" / "held_out.json").read_text())) == held_out
     synonyms = pd.concat(read(tmp_path / "prepared", f"synonyms_{part}") for part in ("train", "dev"))
@@ -196,4 +202,4 @@ class TestBadInput:
         monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
         with pytest.raises(InputError, match="prepared: cannot be written: No space left"):
             prepare(inputs, tmp_path / "prepared")
-        assert len(list((tmp_path / "prepared").iterdir())) == 7
+        assert len(list((tmp_path / "prepared").iterdir())) == 8
