@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from deft.config import Params
@@ -25,7 +26,7 @@ def watched(params: Params) -> dict[str, dict[str, str]]:
         A file is missing.
     """
     base = Path(params.finetune.base)  # a model of the Hub is no folder
-    inputs = {
+    inputs: dict[str, Sequence[Path | None]] = {
         "prepare": [*params.prepare.held_out, params.prepare.t1_train],
         "finetune": sorted(path for path in base.rglob("*") if path.is_file()) if base.is_dir() else [],
         "quantize": [params.quantize.t1, params.quantize.t2],
