@@ -805,6 +805,8 @@ class Made:
     dimension: int = 7
     max_length: int = 9
     precision: str = "fp32"
+    base: str = "teacher"
+    licence: str = ""
     sha256: str = "0"
 
 

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Never
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from deft.bench.limit import count_tokens, limit_of, work_of
 from deft.bench.process import Measured, measure
@@ -27,6 +26,7 @@ from deft.bench.systems import (
 from deft.corpora.deft2020 import SentencePair, read_t1
 from deft.errors import InputError
 from deft.evaluation.metrics import spearman_rho
+from deft.progress import Progress
 from deft.terminology.lexicon import GoldMapping, read_gold
 from deft.terminology.rrf import read_atoms
 from deft.variants import COMPARED
@@ -230,7 +230,7 @@ class _Runs:
     _measured: dict[tuple[str, str], list[Measured]] = field(default_factory=dict)
     _vectors: dict[str, Vectors] = field(default_factory=dict)
 
-    def run(self, peaks: list[Mapping[str, float]], bar: tqdm[Never]) -> None:
+    def run(self, peaks: list[Mapping[str, float]], bar: Progress) -> None:
         """Measure all rounds; each adds a peak of the hardware."""
         for number in range(self.params.rounds):
             request = {"threads": self.threads}
@@ -380,5 +380,5 @@ def _best(peaks: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {precision: max(peak[precision] for peak in peaks) for precision in peaks[0]}
 
 
-def _bar(steps: int, *, progress: bool) -> tqdm[Never]:
-    return tqdm(total=steps, disable=not progress, unit="run", desc="bench")
+def _bar(steps: int, *, progress: bool) -> Progress:
+    return Progress(total=steps, disable=not progress, unit="run", desc="bench")

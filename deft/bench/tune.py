@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deft.bench.speed import throughput
 from deft.encoder.bundle import CARD, FILES, bundle_folder, read_info
@@ -34,6 +33,7 @@ from deft.encoder.settings import (
 )
 from deft.errors import GateError, InputError
 from deft.files import atomic_write
+from deft.progress import Progress
 from deft.variants import VARIANTS
 
 if TYPE_CHECKING:
@@ -182,7 +182,9 @@ def tune(
     measure = _Measure.open(bundles, texts, params, reference)
     study = _open_study(Path(work), params, _made_from(bundles, texts, params, reference))
     done = _finished(study)
-    with tqdm(total=params.trials, initial=len(done), disable=not progress, unit="trial", desc="tune") as bar:
+    with Progress(
+        total=params.trials, initial=len(done), disable=not progress, unit="trial", desc="tune"
+    ) as bar:
         for number in range(len(done), params.trials):
             _run_trial(study, measure, number)
             _write_trace(_finished(study), Path(work) / TRACE)

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from deft.compress.registry import make_variant
 from deft.config import Params, QuantizeParams
@@ -21,6 +20,7 @@ from deft.evaluation.deft_tasks import answer_ranks, rank_targets
 from deft.evaluation.metrics import Statistic, difference, recall_at_k, spearman_rho
 from deft.files import write_json
 from deft.mapping.grades import GRADES, GradeModel, TextEncoder, gold_grades, similarities
+from deft.progress import Progress
 
 
 def quantize_and_compare(
@@ -60,7 +60,9 @@ def quantize_and_compare(
     items = QualityItems.read(block, prepared, seed=params.score.seed)
     reference = quality(items, Encoder.open(fp32))
     engines: dict[str, Any] = {}
-    for name in tqdm(dict.fromkeys((block.engine, *block.engines)), desc="quantize", disable=not progress):
+    for name in Progress(
+        dict.fromkeys((block.engine, *block.engines)), desc="quantize", unit="variant", disable=not progress
+    ):
         make_variant(fp32, out / name, name, model=model)
         encoder = Encoder.open(out / name)
         if items.pairs:  # so that the folder can grade pairs by itself
