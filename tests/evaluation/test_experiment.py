@@ -2,7 +2,6 @@
 
 import logging
 
-import pandas as pd
 import pytest
 from demo import write_bundle
 from stub import StubMapper
