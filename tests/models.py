@@ -117,19 +117,20 @@ def fp32_bundle(bert_folder, tmp_path_factory) -> Path:
     """The fp32 encoder of `bert_folder`."""
     from deft.config import ExportParams
     from deft.training.export import export
+    from deft.training.origin import Origin
 
     out = tmp_path_factory.mktemp("encoders") / "fp32"
-    export(bert_folder, out, ExportParams(), base="scratch", training=["nothing"], licence="Apache-2.0")
+    export(bert_folder, out, ExportParams(), origin=Origin("scratch", ("nothing",), "Apache-2.0"))
     return out
 
 
 @pytest.fixture(scope="session")
 def onnxruntime_bundle(fp32_bundle, tmp_path_factory) -> Path:
     """The int8 encoder that onnxruntime makes of `fp32_bundle`."""
-    from deft.compress.quantize import quantize
+    from deft.compress.registry import make_variant
 
     out = tmp_path_factory.mktemp("int8") / "onnxruntime"
-    quantize(fp32_bundle, out, "onnxruntime")
+    make_variant(fp32_bundle, out, "onnxruntime")
     return out
 
 
@@ -137,10 +138,10 @@ def onnxruntime_bundle(fp32_bundle, tmp_path_factory) -> Path:
 def inc_bundle(fp32_bundle, bert_folder, tmp_path_factory) -> Path:
     """The int8 encoder that Intel Neural Compressor makes of `bert_folder`."""
     pytest.importorskip("neural_compressor")
-    from deft.compress.quantize import quantize
+    from deft.compress.registry import make_variant
 
     out = tmp_path_factory.mktemp("int8") / "inc"
-    quantize(fp32_bundle, out, "inc", model_dir=bert_folder)
+    make_variant(fp32_bundle, out, "inc", model=bert_folder)
     return out
 
 

@@ -516,7 +516,7 @@ class TestFit:
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
-            ("gold: []", "p.yaml: Value error, there is neither gold nor a number of held_out_synonyms"),
+            ("gold: []", "p.yaml: there is neither gold nor a number of held_out_synonyms"),
             ("gold: [{path: a, query: q, cui: c}]\nfold: 1\n", "p.yaml: field fold"),
             ("gold: [{path: absent.tsv, query: q, cui: c}]\n", "absent.tsv: cannot be read"),
         ],
@@ -805,6 +805,8 @@ class Made:
     dimension: int = 7
     max_length: int = 9
     precision: str = "fp32"
+    base: str = "teacher"
+    licence: str = ""
     sha256: str = "0"
 
 

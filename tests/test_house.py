@@ -28,8 +28,9 @@ FLOORS = (
     ("deft.terminology",),
     ("deft.corpora",),
     ("deft.config",),
+    ("deft.variants",),
     ("deft.files",),
-    ("deft.text",),
+    ("deft.text", "deft.progress"),
     ("deft.errors",),
 )
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -6,11 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Never
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from deft.bench.limit import count_tokens, limit_of, work_of
 from deft.bench.process import Measured, measure
@@ -24,12 +23,13 @@ from deft.bench.systems import (
     make_systems,
     random_model,
 )
-from deft.config import Engine
 from deft.corpora.deft2020 import SentencePair, read_t1
 from deft.errors import InputError
 from deft.evaluation.metrics import spearman_rho
+from deft.progress import Progress
 from deft.terminology.lexicon import GoldMapping, read_gold
 from deft.terminology.rrf import read_atoms
+from deft.variants import COMPARED
 
 _ENCODE = "deft.bench.systems:encode_texts"
 _PRODUCTS = "deft.bench.limit:products"
@@ -55,7 +55,7 @@ class BenchParams:
     names
         Strings of other concepts that recall is measured among.
     engines
-        Engines of the int8 systems.
+        Variants of the encoder that are systems too.
     seed
         Of the texts that are drawn and of random weights.
     """
@@ -65,7 +65,7 @@ class BenchParams:
     seconds: float = 1.0
     threads: int | None = None
     names: int = 2000
-    engines: tuple[Engine, ...] = ("onnxruntime", "inc")
+    engines: tuple[str, ...] = COMPARED
     seed: int = 13
 
 
@@ -230,7 +230,7 @@ class _Runs:
     _measured: dict[tuple[str, str], list[Measured]] = field(default_factory=dict)
     _vectors: dict[str, Vectors] = field(default_factory=dict)
 
-    def run(self, peaks: list[Mapping[str, float]], bar: tqdm[Never]) -> None:
+    def run(self, peaks: list[Mapping[str, float]], bar: Progress) -> None:
         """Measure all rounds; each adds a peak of the hardware."""
         for number in range(self.params.rounds):
             request = {"threads": self.threads}
@@ -380,5 +380,5 @@ def _best(peaks: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {precision: max(peak[precision] for peak in peaks) for precision in peaks[0]}
 
 
-def _bar(steps: int, *, progress: bool) -> tqdm[Never]:
-    return tqdm(total=steps, disable=not progress, unit="run", desc="bench")
+def _bar(steps: int, *, progress: bool) -> Progress:
+    return Progress(total=steps, disable=not progress, unit="run", desc="bench")

@@ -10,12 +10,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deft.bench.make_umls import made_strings, make_umls
 from deft.bench.process import measure
 from deft.bench.speed import hardware, processors, versions
 from deft.errors import InputError
+from deft.progress import Progress
 
 # What grows with the index, and is projected to a size that was not measured.
 GROWING = (
@@ -120,7 +120,7 @@ def bench_index(
     }
     same = known is not None and all(known.get(name) == value for name, value in about.items())
     points = {point["strings"]: point for point in known["points"]} if known is not None and same else {}
-    for size in tqdm(sorted(set(sizes)), disable=not progress, unit="size", desc="bench"):
+    for size in Progress(sorted(set(sizes)), disable=not progress, unit="size", desc="bench"):
         with TemporaryDirectory(prefix="deft-bench-", dir=work) as folder:
             points[size] = _point(size, encoder, vocabulary, params, Path(folder))
         ordered = [points[each] for each in sorted(points)]

@@ -20,10 +20,10 @@ from typing import IO, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from deft.errors import InputError
 from deft.files import atomic_folder
+from deft.progress import Progress
 from deft.terminology.rrf import AtomFilter, read_atoms
 
 _CHUNK = 20_000  # strings made at once
@@ -114,7 +114,9 @@ def make_umls(
         conso, types, definitions = (
             stack.enter_context(_open(folder / f"{name}{suffix}")) for name in _FILES
         )
-        bar = stack.enter_context(tqdm(total=strings, disable=not progress, unit=" strings", unit_scale=True))
+        bar = stack.enter_context(
+            Progress(total=strings, disable=not progress, unit=" strings", unit_scale=True)
+        )
         for chunk in generator.chunks(strings):
             lines, defined = generator.atom_lines(chunk, concepts, atoms)
             conso.write("".join(lines))

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deft.errors import InputError
+from deft.variants import VARIANTS
 
 Encode = Callable[[list[str]], np.ndarray]
 Kind = Literal["published", "sentence-transformers", "deft"]
@@ -95,7 +96,7 @@ def make_systems(model: Path, work: Path, engines: Sequence[str]) -> list[System
     GateError
         What was exported or quantized is not the same model.
     """
-    from deft.compress.quantize import quantize
+    from deft.compress.registry import make_variant
     from deft.config import ExportParams
     from deft.training.export import export
 
@@ -107,8 +108,8 @@ def make_systems(model: Path, work: Path, engines: Sequence[str]) -> list[System
         System(FP32, "deft", fp32, "fp32"),
     ]
     for engine in engines:
-        quantize(fp32, work / engine, engine, model_dir=model)  # type: ignore[arg-type]
-        systems.append(System(f"deft int8, {engine}", "deft", work / engine, "int8"))
+        info = make_variant(fp32, work / engine, engine, model=model)
+        systems.append(System(f"deft {VARIANTS[engine].title}", "deft", work / engine, info.precision))
     return systems
 
 

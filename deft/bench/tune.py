@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tqdm import tqdm
 
 from deft.bench.speed import throughput
-from deft.encoder.bundle import FILES, bundle_folder, read_info
+from deft.encoder.bundle import CARD, FILES, bundle_folder, read_info
 from deft.encoder.runtime import Encoder
 from deft.encoder.settings import (
     Level,
@@ -34,6 +33,8 @@ from deft.encoder.settings import (
 )
 from deft.errors import GateError, InputError
 from deft.files import atomic_write
+from deft.progress import Progress
+from deft.variants import VARIANTS
 
 if TYPE_CHECKING:
     import optuna
@@ -181,7 +182,9 @@ def tune(
     measure = _Measure.open(bundles, texts, params, reference)
     study = _open_study(Path(work), params, _made_from(bundles, texts, params, reference))
     done = _finished(study)
-    with tqdm(total=params.trials, initial=len(done), disable=not progress, unit="trial", desc="tune") as bar:
+    with Progress(
+        total=params.trials, initial=len(done), disable=not progress, unit="trial", desc="tune"
+    ) as bar:
         for number in range(len(done), params.trials):
             _run_trial(study, measure, number)
             _write_trace(_finished(study), Path(work) / TRACE)
@@ -190,7 +193,7 @@ def tune(
 
 
 def candidates(fp32: Path, out: Path, *, model: Path | None = None) -> dict[str, Path]:
-    """Quantize an encoder with each engine and granularity, and return the bundles by name.
+    """Make every variant of an encoder, and return the bundles by name.
 
     Bundles that are there from a former run are taken as they are.
 
@@ -201,26 +204,25 @@ def candidates(fp32: Path, out: Path, *, model: Path | None = None) -> dict[str,
     out
         Folder that gets the others.
     model
-        The sentence-transformers folder it was exported from; without it only onnxruntime quantizes.
+        The sentence-transformers folder it was exported from; without it, variants that start from
+        weights are left out.
 
     Raises
     ------
     InputError
         `fp32` is no fp32 bundle.
     GateError
-        An engine does not work for this model.
+        A variant does not work for this model.
     """
-    from deft.compress.quantize import quantize
-    from deft.config import Engine
+    from deft.compress.registry import make_variant
 
-    engines: tuple[Engine, ...] = ("onnxruntime",) if model is None else ("onnxruntime", "inc")
     found = {"fp32": Path(fp32)}
-    for engine in engines:
-        for granularity in ("token", "tensor"):
-            name = f"{engine}-{granularity}"
-            found[name] = Path(out) / name
-            if not all((found[name] / file).is_file() for file in FILES):
-                quantize(Path(fp32), found[name], engine, model_dir=model, per_token=granularity == "token")
+    for name, variant in VARIANTS.items():
+        if model is None and variant.start == "weights":
+            continue
+        found[name] = Path(out) / name
+        if not all((found[name] / file).is_file() for file in FILES):
+            make_variant(Path(fp32), found[name], name, model=model)
     return found
 
 
@@ -239,8 +241,9 @@ def store(tuned: Tuned, bundle: Path, out: Path) -> None:
         write_settings(bundle, known)
         return
     with bundle_folder(out) as folder:
-        for name in FILES:
-            shutil.copyfile(bundle / name, folder / name)
+        for name in (*FILES, CARD):
+            if (bundle / name).is_file():
+                shutil.copyfile(bundle / name, folder / name)
         write_settings(folder, known)
 
 

@@ -13,6 +13,7 @@ import typer
 
 import deft
 from deft.cli import bench, evaluate, index, mapping, train
+from deft.cli.common import quiet_libraries
 
 app = typer.Typer(
     name="deft",
@@ -50,6 +51,7 @@ bench_app = typer.Typer(
 )
 
 for command in (
+    train.inputs,
     train.prepare,
     train.finetune,
     train.pretrain,
@@ -100,3 +102,5 @@ def _options(
 ) -> None:
     level = logging.DEBUG if debug else logging.WARNING
     logging.basicConfig(level=level, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    if not debug:
+        quiet_libraries()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shlex
 import sys
+import warnings
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -60,6 +63,16 @@ Channel = Annotated[
 Values = list[str] | None
 
 
+def quiet_libraries() -> None:
+    """Keep libraries that are imported later, here or in a child, from writing of their own affairs."""
+    quiet = {"TORCH_LOGS": "-all", "TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    for name in ("datasets", "neural_compressor", "onnxscript", "sentence_transformers", "torchao"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")  # deft itself warns by its log
+
+
 def split_pair(text: str) -> tuple[str, str]:
     """Return the two sides of ``NAME=VALUE``."""
     name, sign, value = text.partition("=")
@@ -76,6 +89,17 @@ def command_line() -> str:
 def print_record(record: dict[str, Any]) -> None:
     """Print a result as JSON."""
     typer.echo(json.dumps(record, ensure_ascii=False, indent=2, default=str))
+
+
+def print_made(record: dict[str, Any], *places: Path) -> None:
+    """Print a result as JSON, and to a person where what was made lies."""
+    print_record(record)
+    print_places(*places)
+
+
+def print_places(*places: Path) -> None:
+    """Tell a person what was written."""
+    typer.echo(f"Written: {', '.join(map(str, places))}", err=True)
 
 
 def print_scores(scores: dict[str, Any], output_format: TableFormat, output: Path | None) -> None:

@@ -236,7 +236,10 @@ def score_t2(
 def speed(
     *,
     encoder: Annotated[
-        list[str], typer.Option(help="NAME=FOLDER of an encoder bundle. May be repeated: they take turns.")
+        list[str],
+        typer.Option(
+            help="NAME=FOLDER of an encoder bundle, or a folder of bundles. Repeatable: they take turns."
+        ),
     ],
     texts: Annotated[Path, typer.Option("--input", help="Table (CSV, TSV or Parquet) of texts.")],
     column: Column = "string",
@@ -249,13 +252,15 @@ def speed(
     Example: deft speed --encoder int8=data/encoder --input data/sample/lexicon.csv --column Terme
     """
     from deft.bench.speed import measure
+    from deft.encoder.bundle import INFO
     from deft.files import write_json
     from deft.index.vectors import read_texts
 
-    bundles = {}
+    bundles: dict[str, Path] = {}
     for item in encoder:
         name, _, folder = item.partition("=")
-        bundles[name] = Path(folder or name)
+        inner = {path.parent.name: path.parent for path in sorted(Path(folder or name).glob(f"*/{INFO}"))}
+        bundles |= inner or {name: Path(folder or name)}
     results = measure(bundles, read_texts(texts, column)[:count], repeats=repeats)
     if output is not None:
         write_json(output, results)

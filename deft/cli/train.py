@@ -16,9 +16,26 @@ from deft.cli.common import (
     Column,
     ParamsFile,
     command_line,
+    print_made,
+    print_places,
     print_record,
     split_pair,
 )
+
+
+def inputs(
+    *,
+    params: ParamsFile = Path("params.yaml"),
+    out: Annotated[Path, typer.Option(help="Folder to write: a JSON file a stage.")] = EXPERIMENTS / "inputs",
+) -> None:
+    """Write the checksums of inputs of which there may be several or none, so that a pipeline can watch them.
+
+    Example: deft inputs --params params.yaml
+    """
+    from deft.config import Params
+    from deft.training.watched import write_checksums
+
+    write_checksums(Params.read(params), out)
 
 
 def prepare(
@@ -33,7 +50,7 @@ def prepare(
     from deft.config import Params
     from deft.training.prepare import prepare as run
 
-    print_record(asdict(run(Params.read(params).prepare, out, progress=True)))
+    print_made(asdict(run(Params.read(params).prepare, out, progress=True)), out)
 
 
 def finetune(
@@ -49,7 +66,7 @@ def finetune(
     from deft.config import Params
     from deft.training.finetune import finetune as run
 
-    print_record(asdict(run(prepared, out, Params.read(params).finetune, progress=True)))
+    print_made(asdict(run(prepared, out, Params.read(params).finetune, progress=True)), out)
 
 
 def pretrain(
@@ -81,6 +98,7 @@ def pretrain(
     logging.getLogger("deft").setLevel(logging.INFO)
     block = read_block(params, RecipeParams, dict(split_pair(item) for item in changes or ()))
     run(block, work, out, progress=True)
+    print_places(out)
 
 
 def export(
@@ -98,14 +116,8 @@ def export(
 
     block = Params.read(params).export if params.exists() else ExportParams()
     info = run(model, out, block)
-    print_record(
-        {
-            "dimension": info.dimension,
-            "max_length": info.max_length,
-            "precision": info.precision,
-            "sha256": info.sha256,
-        }
-    )
+    names = ("dimension", "max_length", "precision", "base", "licence", "sha256")
+    print_made({name: getattr(info, name) for name in names}, out)
 
 
 def quantize(
@@ -131,7 +143,7 @@ def quantize(
     from deft.config import Params
 
     comparison = quantize_and_compare(Params.read(params), fp32, model, prepared, out, output, progress=True)
-    print_record(comparison)
+    print_made(comparison, out, output)
 
 
 def tune(
@@ -227,10 +239,5 @@ def encode(
 
     texts = read_texts(source, column)
     stored = encode_to_folder(texts, Encoder.open(encoder), out, progress=True)
-    print_record(
-        {
-            "strings": len(stored.strings),
-            "dimension": int(stored.vectors.shape[1]),
-            "encoder": stored.fingerprint,
-        }
-    )
+    record = {"strings": len(stored.strings), "dimension": int(stored.vectors.shape[1])}
+    print_made(record | {"encoder": stored.fingerprint}, out)

@@ -1,4 +1,4 @@
-"""Dynamic int8 quantization of an encoder, with two engines, and the gate on what it may cost.
+"""Dynamic int8 quantization of an encoder, with two engines.
 
 Both engines keep weights as int8 with one scale an output channel, and embedding tables as int8 with one
 scale a row. They differ in the range of the weights: `onnxruntime` uses 7 of the 8 bits, so that products
@@ -11,20 +11,16 @@ vector depend on the other texts of its batch. `scale_rows` turns that into one 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import torch
 from onnx import helper, numpy_helper
 
-from deft import __version__
-from deft.config import Engine
-from deft.encoder.bundle import MODEL, PROBES, TOKENIZER, EncoderInfo, bundle_folder
-from deft.encoder.runtime import Encoder, seal
-from deft.errors import GateError, InputError
+from deft.encoder.bundle import MODEL
 from deft.training.export import (
     Translations,
     dynamic_shapes,
@@ -32,97 +28,98 @@ from deft.training.export import (
     fuse,
     load_model,
     prepare_for_tracing,
-    save_graph,
-    silent,
     to_onnx,
 )
 
-# Under this cosine to the fp32 vector of a probe, int8 has not lost precision: something went wrong.
-_SANE_COSINE = 0.9
 # Largest number of values of a constant that is computed once at quantization (the int8 form of a weight).
 _FOLDED_VALUES = 2**28
 _CONTRIBUTED = "com.microsoft"
 _GELUS = frozenset({"BiasGelu", "Gelu"})
 
 
-def quantize(
-    fp32: Path, out: Path, engine: Engine, *, model_dir: Path | None = None, per_token: bool = True
-) -> EncoderInfo:
-    """Quantize an encoder to int8.
+@dataclass(frozen=True)
+class Start:
+    """What a variant is made from.
 
-    Parameters
+    Attributes
     ----------
     fp32
         The fp32 encoder bundle.
-    out
-        Where the int8 bundle goes.
-    engine
-        `onnxruntime` quantizes the graph of `fp32`; `inc` quantizes the PyTorch model that it was exported
-        from.
-    model_dir
-        The sentence-transformers folder; needed by `inc` only.
-    per_token
-        One activation scale a token, so that a vector does not depend on the batch. If false, one a tensor,
-        as the engines do by themselves; such an encoder takes one text at a time.
-
-    Returns
-    -------
-    What `encoder.json` of the int8 bundle says.
-
-    Raises
-    ------
-    InputError
-        `fp32` is not an fp32 bundle, or `model_dir` is missing.
-    GateError
-        The int8 vector of a probe has nothing to do with the fp32 one.
+    model
+        The sentence-transformers folder that it was exported from, for methods that start from weights.
+    scratch
+        A folder for intermediate files, which are removed.
     """
-    fp32 = Path(fp32)
-    original = Encoder.open(fp32)
-    if original.info.precision != "fp32":
-        raise InputError("is already quantized.", path=fp32, remedy="Give the fp32 encoder.")
-    if engine == "inc" and model_dir is None:
-        raise InputError("the engine inc needs the PyTorch model.", field="model_dir")
-    draft = replace(
-        original.info,
-        precision="int8",
-        engine=engine,
-        deft_version=__version__,
-        probes=None,
-    )
-    with silent(), bundle_folder(out) as folder:
-        if engine == "inc":
-            assert model_dir is not None
-            graph = _quantize_with_inc(Path(model_dir), fp32, folder)
-        else:
-            graph = _quantize_with_onnxruntime(fp32, folder)
-        quantize_tables(graph)
-        invariant = per_token and scale_rows(graph)
-        save_graph(graph, folder / MODEL)
-        (folder / TOKENIZER).write_bytes((fp32 / TOKENIZER).read_bytes())
-        info = seal(folder, replace(draft, batch_invariant=invariant))
-        _check_sane(original, Encoder(folder, info))
-    return info
+
+    fp32: Path
+    model: Path | None
+    scratch: Path
 
 
-def gate(before: Mapping[str, float], after: Mapping[str, float], tolerance: Mapping[str, float]) -> None:
-    """Refuse an int8 encoder that is much worse than the fp32 one.
+@dataclass(frozen=True)
+class Made:
+    """A graph that a method made, and the facts about it for `encoder.json`."""
+
+    graph: onnx.ModelProto
+    precision: Literal["fp32", "int8"]
+    batch_invariant: bool
+
+
+def with_onnxruntime(start: Start, *, per_token: bool = True) -> Made:
+    """Quantize the fp32 graph with onnxruntime.
 
     Parameters
     ----------
-    before, after
-        Metrics of the fp32 and the int8 encoder; more is better.
-    tolerance
-        The largest fall of each metric that is let through. Every metric named here is looked at.
-
-    Raises
-    ------
-    GateError
-        A metric fell by more than its tolerance, is not a number, or was not measured; the message lists all
-        of them.
+    start
+        What it is made from.
+    per_token
+        One activation scale a token, so that a vector does not depend on the batch. If false, one a tensor,
+        as the engines do by themselves; such an encoder takes one text at a time.
     """
-    failures = [line for name, allowed in tolerance.items() if (line := _fall(name, before, after, allowed))]
-    if failures:
-        raise GateError("The quality gate is closed: " + "; ".join(failures) + ".")
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    path = start.scratch / "quantized.onnx"
+    try:
+        quantize_dynamic(
+            start.fp32 / MODEL,
+            path,
+            op_types_to_quantize=["MatMul"],
+            per_channel=True,
+            reduce_range=True,
+            weight_type=QuantType.QInt8,
+            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
+        )
+        return _int8(onnx.load(path), per_token=per_token)
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def with_inc(start: Start, *, per_token: bool = True) -> Made:
+    """Quantize the PyTorch model with Intel Neural Compressor; parameters as `with_onnxruntime`."""
+    import onnxscript.optimizer
+    from neural_compressor.torch.export import export as capture
+    from neural_compressor.torch.quantization import DynamicQuantConfig, convert, prepare
+    from onnxscript import ir
+
+    assert start.model is not None
+    model = load_model(start.model)
+    prepare_for_tracing(model.embedder)
+    inputs = example_inputs()
+    captured = capture(model.embedder, inputs, dynamic_shapes=dynamic_shapes(model.max_length))
+    prepared = prepare(captured, DynamicQuantConfig(w_granularity="per_channel"))
+    with torch.no_grad():
+        prepared(*inputs)  # weights are observed here; without it their scales are garbage
+    opset = _opset(onnx.load(start.fp32 / MODEL, load_external_data=False))
+    quantized = to_onnx(
+        convert(prepared), opset=opset, max_length=model.max_length, translations=_translations(opset)
+    )
+    # PyTorch calls scales double and zero points int64; ONNX has other types for them, and infers them anew.
+    del quantized.graph.value_info[:]
+    graph = ir.serde.deserialize_model(quantized)
+    onnxscript.optimizer.fold_constants(
+        graph, output_size_limit=_FOLDED_VALUES, should_fold=_makes_int8_weights
+    )
+    return _int8(fuse(ir.serde.serialize_model(graph), start.scratch), per_token=per_token)
 
 
 def quantize_tables(graph: onnx.ModelProto) -> None:
@@ -177,49 +174,10 @@ def scale_rows(graph: onnx.ModelProto) -> bool:
     return all(node.op_type != "DynamicQuantizeLinear" for node in nodes)
 
 
-def _quantize_with_onnxruntime(fp32: Path, folder: Path) -> onnx.ModelProto:
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    path = folder / "quantized.onnx"
-    try:
-        quantize_dynamic(
-            fp32 / MODEL,
-            path,
-            op_types_to_quantize=["MatMul"],
-            per_channel=True,
-            reduce_range=True,
-            weight_type=QuantType.QInt8,
-            extra_options={"MatMulConstBOnly": True, "DefaultTensorType": onnx.TensorProto.FLOAT},
-        )
-        return onnx.load(path)
-    finally:
-        path.unlink(missing_ok=True)
-
-
-def _quantize_with_inc(model_dir: Path, fp32: Path, folder: Path) -> onnx.ModelProto:
-    import onnxscript.optimizer
-    from neural_compressor.torch.export import export as capture
-    from neural_compressor.torch.quantization import DynamicQuantConfig, convert, prepare
-    from onnxscript import ir
-
-    model = load_model(model_dir)
-    prepare_for_tracing(model.embedder)
-    inputs = example_inputs()
-    captured = capture(model.embedder, inputs, dynamic_shapes=dynamic_shapes(model.max_length))
-    prepared = prepare(captured, DynamicQuantConfig(w_granularity="per_channel"))
-    with torch.no_grad():
-        prepared(*inputs)  # weights are observed here; without it their scales are garbage
-    opset = _opset(onnx.load(fp32 / MODEL, load_external_data=False))
-    quantized = to_onnx(
-        convert(prepared), opset=opset, max_length=model.max_length, translations=_translations(opset)
-    )
-    # PyTorch calls scales double and zero points int64; ONNX has other types for them, and infers them anew.
-    del quantized.graph.value_info[:]
-    graph = ir.serde.deserialize_model(quantized)
-    onnxscript.optimizer.fold_constants(
-        graph, output_size_limit=_FOLDED_VALUES, should_fold=_makes_int8_weights
-    )
-    return fuse(ir.serde.serialize_model(graph), folder)
+def _int8(graph: onnx.ModelProto, *, per_token: bool) -> Made:
+    """Quantize what an engine leaves: embedding tables, and a scale a token if asked for."""
+    quantize_tables(graph)
+    return Made(graph, "int8", per_token and scale_rows(graph))
 
 
 def _translations(opset: int) -> Translations:
@@ -377,22 +335,3 @@ def _drop_unused(graph: onnx.ModelProto) -> None:
     kept = [tensor for tensor in graph.graph.initializer if tensor.name in used]
     del graph.graph.initializer[:]
     graph.graph.initializer.extend(kept)
-
-
-def _check_sane(original: Encoder, quantized: Encoder) -> None:
-    cosines = (original.encode(PROBES) * quantized.encode(PROBES)).sum(1)
-    worst = int(cosines.argmin())
-    if not cosines[worst] >= _SANE_COSINE:
-        raise GateError(
-            f"The int8 vector of {PROBES[worst][:40]!r} has cosine {cosines[worst]:.3f} to the fp32 one: "
-            "this engine does not work for this model. Try the other engine."
-        )
-
-
-def _fall(name: str, before: Mapping[str, float], after: Mapping[str, float], allowed: float) -> str | None:
-    if name not in before or name not in after:
-        return f"{name} was not measured"
-    fall = before[name] - after[name]
-    if fall <= allowed:
-        return None
-    return f"{name} fell from {before[name]:.4f} to {after[name]:.4f} ({allowed:.4f} is allowed)"

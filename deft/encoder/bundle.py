@@ -52,7 +52,7 @@ class EncoderInfo:
     max_length: Annotated[int, Field(ge=4, le=1_048_576)]
     pooling: Literal["mean", "cls"]
     precision: Literal["fp32", "int8"]
-    engine: Literal["onnxruntime", "inc"] | None  # as in deft.config, which need not be read to encode
+    engine: str | None  # the variant (`deft.variants`), of another version of deft perhaps; None for fp32
     batch_invariant: bool
     base: str
     training: tuple[str, ...]
@@ -102,7 +102,7 @@ def read_info(folder: Path) -> EncoderInfo:
     for name in FILES:
         if not (folder / name).is_file():
             raise InputError(f"the encoder folder has no {name}.", path=folder, remedy=REBUILD)
-    info = _parse(folder / INFO)
+    info = parse_info(folder / INFO)
     for name, expected in ((MODEL, info.sha256), (TOKENIZER, info.tokenizer_sha256)):
         if sha256(folder / name) != expected:
             raise InputError(
@@ -141,7 +141,14 @@ def _skip_bundle(root: Path) -> Callable[[str, list[str]], Sequence[str]]:
     return lambda folder, _names: (*FILES, SETTINGS) if Path(folder) == root else ()
 
 
-def _parse(path: Path) -> EncoderInfo:
+def parse_info(path: Path) -> EncoderInfo:
+    """Read an `encoder.json` alone.
+
+    Raises
+    ------
+    InputError
+        It is malformed.
+    """
     try:
         return TypeAdapter(EncoderInfo).validate_python(read_json(path))
     except ValidationError as error:

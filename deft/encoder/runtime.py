@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 from tokenizers import Tokenizer
-from tqdm import tqdm
 
 from deft.encoder.bundle import (
     INFO,
@@ -31,6 +30,7 @@ from deft.encoder.bundle import (
 from deft.encoder.settings import Settings, settings_here, usable_cores
 from deft.errors import InputError, first_line
 from deft.files import read_text, sha256
+from deft.progress import Progress
 from deft.text import clean
 
 Vectors = npt.NDArray[np.float32]
@@ -173,7 +173,7 @@ class Encoder:
         truncated: list[int] = []
         starts = range(0, len(texts), _TOKENIZE_TEXTS)
         parts = [texts[start : start + _TOKENIZE_TEXTS] for start in starts]
-        with tqdm(total=len(texts), disable=not progress, unit="text", desc="encode") as bar:
+        with Progress(total=len(texts), disable=not progress, unit="text", desc="encode") as bar:
             for start, (tokens, cut) in zip(starts, _one_ahead(self._tokenize, parts), strict=True):
                 truncated += [start + row for row in cut]
                 for rows, values in self._run_blocks(tokens, list(self._blocks(tokens)), alone=alone):

@@ -9,24 +9,22 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from deft.config import QuantizeParams, ScoredData
-from deft.corpora.deft2020 import SentencePair, SentenceSet, read_choices, read_grades, read_t1, read_t2
+from deft.config import ScoredData
+from deft.corpora.deft2020 import SentencePair, read_choices, read_grades, read_t1, read_t2
 from deft.encoder.bundle import find_encoder
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.evaluation.baseline import NgramEncoder
-from deft.evaluation.deft_tasks import answer_ranks, rank_targets, score_t1, score_t2
+from deft.evaluation.deft_tasks import rank_targets, score_t1, score_t2
 from deft.evaluation.linking import Miss
-from deft.evaluation.metrics import difference, recall_at_k, spearman_rho
 from deft.evaluation.trial import MappingDetail, MappingTrial
-from deft.mapping.grades import GRADES, GradeModel, TextEncoder, gold_grades, similarities
+from deft.mapping.grades import GRADES, GradeModel, similarities
 from deft.mapping.mapper import TermMapper
 from deft.terminology.lexicon import GoldMapping
 
@@ -163,84 +161,6 @@ def run_mapping(
     )
 
 
-@dataclass(frozen=True)
-class QualityItems:
-    """What the quality of an encoder is measured on, item by item: two encoders can be compared in pairs.
-
-    Attributes
-    ----------
-    pairs
-        Graded sentence pairs.
-    sets
-        Sentence sets.
-    queries
-        Names of dev concepts, by CUI: columns `cui`, `left`.
-    names
-        What each of them must find another name of its concept among: columns `cui`, `string`.
-    """
-
-    pairs: Sequence[SentencePair]
-    sets: Sequence[SentenceSet]
-    queries: pd.DataFrame
-    names: pd.DataFrame
-
-    @classmethod
-    def read(
-        cls, params: QuantizeParams, prepared: Path, *, most: int = 5000, seed: int = 13
-    ) -> QualityItems:
-        """Read the training parts that the parameters name, and the names of dev concepts.
-
-        The names stand among those of at most `most` other strings of the index.
-        """
-        queries = pd.read_parquet(prepared / "synonyms_dev.parquet").drop_duplicates("left")
-        names = pd.read_parquet(prepared / "atoms.parquet")
-        own = names["cui"].isin(queries["cui"])
-        others = names[~own].sample(min(most, int((~own).sum())), random_state=seed)
-        return cls(
-            [] if params.t1 is None else read_t1(params.t1),
-            [] if params.t2 is None else read_t2(params.t2),
-            queries[["cui", "left"]],
-            pd.concat([names[own], others]),
-        )
-
-
-def quality(items: QualityItems, encoder: TextEncoder) -> dict[str, tuple[Any, tuple[np.ndarray, ...]]]:
-    """Return, for each metric, its function and the columns that it is computed from, a row an item.
-
-    ``spearman`` of the cosine of graded pairs, ``accuracy`` of task 2 and ``recall_at_1`` of synonym
-    retrieval; one without items is left out.
-    """
-    found: dict[str, tuple[Any, tuple[np.ndarray, ...]]] = {}
-    if items.pairs:
-        cosines = similarities(items.pairs, encoder, ("cosine",))[:, 0]
-        found["spearman"] = (spearman_rho, (gold_grades(items.pairs), np.round(cosines, 6)))
-    if items.sets:
-        found["accuracy"] = (
-            partial(recall_at_k, k=1),
-            (answer_ranks(items.sets, rank_targets(items.sets, encoder)),),
-        )
-    if len(items.queries):
-        found["recall_at_1"] = (partial(recall_at_k, k=1), (_synonym_ranks(items, encoder),))
-    return found
-
-
-def compare_precisions(
-    items: QualityItems, fp32: TextEncoder, int8: TextEncoder, *, resamples: int = 1000, seed: int = 13
-) -> dict[str, dict[str, Any]]:
-    """Return, for each metric, its value with each encoder and the interval of int8 less fp32."""
-    before, after = quality(items, fp32), quality(items, int8)
-    return {
-        name: {
-            "fp32": float(statistic(*columns)),
-            "int8": float(statistic(*after[name][1])),
-            "difference": difference(
-                statistic, columns, after[name][1], resamples=resamples, seed=seed
-            ).to_dict(),
-        }
-        for name, (statistic, columns) in before.items()
-    }
-
-
 @contextmanager
 def _naming(path: Path, *, remedy: str | None = None) -> Iterator[None]:
     """Name the file in an error about the items that were read from it."""
@@ -258,21 +178,3 @@ def _grades(pairs: Sequence[SentencePair], encoder: Encoder, stored: Path) -> di
     logger.warning("no grade model: the grade is five times the cosine. Give the training part to fit one.")
     cosines = similarities(pairs, encoder, ("cosine",))[:, 0]
     return {pair.id: float(np.clip(5 * cosine, 0, 5)) for pair, cosine in zip(pairs, cosines, strict=True)}
-
-
-def _synonym_ranks(items: QualityItems, encoder: TextEncoder) -> np.ndarray:
-    """Rank of the nearest other name of each query's concept among all strings but the query itself."""
-    codes, strings = pd.factorize(items.names["string"])
-    vectors = encoder.encode(list(strings))
-    place = {string: row for row, string in enumerate(strings)}
-    rows_of = pd.Series(codes).groupby(items.names["cui"].to_numpy()).agg(list)
-    queries = items.queries["left"].to_list()
-    ranks = np.zeros(len(queries), dtype=np.intp)
-    for row, (query, cui, vector) in enumerate(
-        zip(queries, items.queries["cui"], encoder.encode(queries), strict=True)
-    ):
-        cosines = np.round(vectors @ vector, 6)
-        if query in place:
-            cosines[place[query]] = -2.0
-        ranks[row] = 1 + int((cosines > cosines[rows_of[cui]].max()).sum())
-    return ranks

@@ -20,6 +20,7 @@ from deft.evaluation.calibration import Bin, Point
 from deft.evaluation.leaderboard import KINDS, Row, read_leaderboard
 from deft.evaluation.linking import read_misses
 from deft.files import atomic_write, read_json
+from deft.variants import VARIANTS
 
 SHOWN_MISSES = 25
 
@@ -39,8 +40,7 @@ _SYSTEMS = {
     "dense": "Dense",
     "lexical": "Lexical",
     "fp32": "fp32",
-    "onnxruntime": "int8, onnxruntime",
-    "inc": "int8, Neural Compressor",
+    **{name: variant.title for name, variant in VARIANTS.items()},
 }
 _DATA = {
     "official": "the official DEFT 2020 files",

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from tqdm import tqdm
 
 from deft.errors import InputError
 from deft.files import atomic_folder, read_json, write_json
 from deft.index.dense import VECTORS, open_vectors, quantize_vectors, rows_written, write_vectors
+from deft.progress import Progress
 from deft.terminology.concepts import Concepts
 from deft.terminology.lexicon import read_terms
 from deft.text import clean
@@ -145,7 +145,7 @@ def embed(
     path, count = folder / VECTORS, concepts.rows["strings"]
     written = rows_written(path, count, encoder.dimension)
     written -= written % _STRINGS if written < count else 0  # strings are embedded in the same company
-    with tqdm(total=count, initial=written, disable=not progress, unit="string", desc="embed") as bar:
+    with Progress(total=count, initial=written, disable=not progress, unit="string", desc="embed") as bar:
 
         def blocks() -> Iterator[np.ndarray]:
             for strings in concepts.all_strings(start=written, size=_STRINGS):

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from tqdm import tqdm
 
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
@@ -26,6 +25,7 @@ from deft.mapping.fusion import SHIPPED, MappingModel
 from deft.mapping.pool import VARIANT_TRUST, Evidence, Pool, PoolMaker
 from deft.mapping.query import understand
 from deft.mapping.results import Candidate, Mapping, Match
+from deft.progress import Progress
 from deft.terminology.concepts import Concepts
 from deft.text import clean, normalize
 
@@ -251,7 +251,7 @@ class TermMapper:
         for term, group in zip(cleaned, wanted, strict=True):
             by_group.setdefault(group, {})[term] = None
         found: dict[tuple[str, str], Mapping] = {}
-        with tqdm(total=sum(map(len, by_group.values())), disable=not progress, unit="term") as bar:
+        with Progress(total=sum(map(len, by_group.values())), disable=not progress, unit="term") as bar:
             for group, members in by_group.items():
                 limits = self._limits(keep or ConceptFilter(), group)
                 for mapping in self._map(list(members), k, channel, limits):
@@ -281,7 +281,7 @@ class TermMapper:
             atoms = atoms if limits.atoms is None else atoms & limits.atoms
             limits = _Limits(atoms, strings_of(atoms, self.concepts))
         searches = self._searches(_cleaned(terms), "fused", limits)
-        for _, search in tqdm(searches, total=len(terms), disable=not progress, unit="term"):
+        for _, search in Progress(searches, total=len(terms), disable=not progress, unit="term"):
             yield self._pool(search, [])[0]
 
     def _map(self, terms: list[str], k: int, channel: Channel, limits: _Limits) -> Iterator[Mapping]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import yaml
+from deft.training.origin import card_header, licence_text, training_text
 
 if TYPE_CHECKING:
     from deft.encoder.bundle import EncoderInfo
     from deft.recipe.params import RecipeParams
-
-CARD = "README.md"
 
 _TEXT = """\
 ---
@@ -104,7 +102,7 @@ def model_card(params: RecipeParams, info: EncoderInfo, sizes: Sizes) -> str:
     licence = params.licence
     commercial = "NC" not in licence.upper().replace("-", " ").split()
     return _TEXT.format(
-        header=_header(licence),
+        header=card_header(licence),
         dimension=info.dimension,
         precision=info.precision,
         pooling=info.pooling,
@@ -117,22 +115,9 @@ def model_card(params: RecipeParams, info: EncoderInfo, sizes: Sizes) -> str:
         steps=params.training.steps,
         batch=params.training.batch_size,
         objectives=", ".join(name for name, weight in params.training.mixture.items() if weight > 0),
-        training_data="\n".join(f"- {line}" for line in params.training_data) or "It was not named.",
-        licence=f"The weights are under {licence}."
-        if licence
-        else "The licence of the weights was not named.",
+        training_data=training_text(params.training_data),
+        licence=licence_text(licence),
         commercial=""
         if commercial
         else "- Not for commercial use: the licences of the training text forbid it.\n",
     )
-
-
-def _header(licence: str) -> str:
-    header = {
-        "language": ["fr", "en"],
-        "license": licence.lower().replace(" ", "-") or "unknown",
-        "library_name": "sentence-transformers",
-        "pipeline_tag": "sentence-similarity",
-        "tags": ["biomedical", "medical", "umls", "entity-linking"],
-    }
-    return yaml.safe_dump(header, sort_keys=False).rstrip()

@@ -35,10 +35,10 @@ import pandas as pd
 import torch
 from tokenizers import Tokenizer
 from torch.nn import functional
-from tqdm import tqdm
 
 from deft.errors import DeftError, InputError
 from deft.files import atomic_write
+from deft.progress import Progress
 from deft.recipe.params import Objective, TrainingParams
 from deft.training.base import load_base, quiet
 
@@ -218,7 +218,7 @@ class Trainer:
         self.student.train()
         losses: dict[str, float] = {}
         start = time.perf_counter()
-        for step in tqdm(
+        for step in Progress(
             range(first, steps), initial=first, total=steps, disable=not progress, desc="pretrain"
         ):
             self._look_around(step, checkpoints / "neighbours.npy")

@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from deft.compress.quantize import quantize
+from deft.compress.registry import make_variant
 from deft.config import ExportParams
-from deft.encoder.bundle import INFO, MODEL, EncoderInfo
+from deft.encoder.bundle import CARD, INFO, MODEL, EncoderInfo
 from deft.errors import InputError
 from deft.files import atomic_folder, atomic_write, read_json, sha256, write_json
-from deft.recipe.card import CARD, Sizes, model_card
+from deft.recipe.card import Sizes, model_card
 from deft.recipe.inputs import build_corpora, vocabulary_texts
 from deft.recipe.params import RecipeParams
 from deft.recipe.pretrain import TeacherVectors, Trainer
 from deft.recipe.vocabulary import train_tokenizer, transfer_embeddings
 from deft.terminology.rrf import find
 from deft.training.export import export, silent
+from deft.training.origin import Origin
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -153,9 +154,9 @@ def pack(student: BertModel, vocabulary: Path, out: Path, params: RecipeParams) 
     with tempfile.TemporaryDirectory() as scratch, atomic_folder(out, marker=INFO) as folder:
         save_student(student, vocabulary, folder)
         fp32 = Path(scratch) / "fp32"
-        base = Path(params.teacher).name
-        export(folder, fp32, ExportParams(), base=base, training=params.training_data, licence=params.licence)
-        info = quantize(fp32, folder, "onnxruntime")
+        origin = Origin(Path(params.teacher).name, params.training_data, params.licence)
+        export(folder, fp32, ExportParams(), origin=origin)
+        info = make_variant(fp32, folder, "onnxruntime")
         sizes = Sizes(
             parameters=sum(weight.numel() for weight in student.parameters()),
             vocabulary=student.config.vocab_size,

@@ -12,16 +12,16 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Never
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
-from tqdm import tqdm
 
 from deft.errors import InputError
 from deft.files import cannot_read
+from deft.progress import Progress
 from deft.terminology.cui import PATTERN
 from deft.terminology.semantic_groups import types_of
 
@@ -312,8 +312,8 @@ def _reader(stream: pa.NativeFile, names: list[str], columns: list[str]) -> csv.
     )
 
 
-def _bar(path: Path, *, progress: bool) -> tqdm[Never]:
-    return tqdm(desc=path.name, unit=" lines", unit_scale=True, disable=not progress)
+def _bar(path: Path, *, progress: bool) -> Progress:
+    return Progress(desc=path.name, unit=" lines", unit_scale=True, disable=not progress)
 
 
 def _check(

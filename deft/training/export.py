@@ -31,6 +31,7 @@ from deft.encoder.bundle import MODEL, PROBES, TOKENIZER, EncoderInfo, bundle_fo
 from deft.encoder.runtime import Encoder, Vectors, seal
 from deft.errors import GateError, InputError
 from deft.training.base import load_base, quiet
+from deft.training.origin import Origin, write_card
 
 Translations = Mapping[Callable[..., Any], Callable[..., Any]]
 
@@ -103,9 +104,7 @@ def export(
     out: Path,
     params: ExportParams,
     *,
-    base: str | None = None,
-    training: Sequence[str] = (),
-    licence: str = "",
+    origin: Origin | None = None,
 ) -> EncoderInfo:
     """Export a sentence-transformers folder to an fp32 encoder bundle.
 
@@ -117,9 +116,8 @@ def export(
         Where the bundle goes; may be `model_dir` itself, whose other files then stay.
     params
         Maximum length, opset and the tolerance of the check against PyTorch.
-    base, training, licence
-        Facts for `encoder.json`: the model this one started from (the folder's name if None), what it was
-        trained on, and the licence of the weights.
+    origin
+        Where the weights come from; what the folder says of itself if None.
 
     Returns
     -------
@@ -136,6 +134,7 @@ def export(
         model = load_model(Path(model_dir))
         max_length = min(params.max_length, model.max_length)
         reference = model.reference(PROBES, max_length)
+        origin = origin or Origin.read(model_dir)
         draft = EncoderInfo(
             dimension=model.dimension,
             max_length=max_length,
@@ -143,9 +142,9 @@ def export(
             precision="fp32",
             engine=None,
             batch_invariant=True,
-            base=base or Path(model_dir).resolve().name,
-            training=tuple(training),
-            licence=licence,
+            base=origin.base,
+            training=origin.training,
+            licence=origin.licence,
             deft_version=__version__,
         )
         with bundle_folder(out) as folder:
@@ -154,6 +153,7 @@ def export(
             save_graph(fuse(graph, folder), folder / MODEL)
             model.tokenizer.save(str(folder / TOKENIZER))
             info = seal(folder, draft)
+            write_card(folder, info)
             _check_against(reference, Encoder(folder, info), params.tolerance)
     return info
 

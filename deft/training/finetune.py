@@ -20,16 +20,17 @@ from sentence_transformers import (
 )
 from sentence_transformers.sentence_transformer.losses import CoSENTLoss, MultipleNegativesRankingLoss
 from torch.utils.data import BatchSampler
-from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from typing_extensions import override
 
 from deft.config import FinetuneParams
 from deft.errors import InputError
 from deft.files import atomic_folder, cannot_write, read_json, sha256, write_json
+from deft.progress import Progress
 from deft.training.base import load_base, quiet
 from deft.training.checkpoints import Checkpoints
 from deft.training.dev_metrics import PRIMARY, DevEvaluator, Retrieval
+from deft.training.origin import Origin
 from deft.training.sampler import ConceptBatchSampler
 from deft.training.training_data import TrainingConcepts, TrainingData, mine_negatives
 
@@ -98,6 +99,7 @@ def finetune(
     started = time.perf_counter()
     out = Path(out)
     data = TrainingData.read(prepared)
+    origin = Origin.read(params.base)
     checkpoints = Checkpoints.open(out, _fingerprint(Path(prepared), params), resume=resume)
     base = load_base(params.base, data.strings, seed=params.seed)
     full_length = base.max_seq_length
@@ -113,9 +115,12 @@ def finetune(
     best = history.iloc[int(history[PRIMARY].to_numpy().argmax())]
     model = load_base(_source(int(best["step"]), params, checkpoints), data.strings, seed=params.seed)
     model.max_seq_length = full_length
+    if best["step"]:  # else the weights are those of the base
+        origin = origin.trained_on(data.sources)
     with atomic_folder(out, marker="modules.json") as folder, quiet():
         model.save_pretrained(str(folder), create_model_card=False)
         history.to_csv(folder / HISTORY, index=False)
+        origin.save(folder)
     checkpoints.remove()
     return FinetuneResult(
         metrics=_metrics(best),
@@ -175,9 +180,19 @@ def _negatives(
         return [tuple(row) for row in read_json(kept)]
 
     def embed(texts: Sequence[str]) -> np.ndarray:
-        vectors: np.ndarray = base.encode(
-            list(texts), batch_size=params.batch_size, normalize_embeddings=True, show_progress_bar=progress
-        )
+        # Long and short texts are kept apart, as encode does by itself for one call.
+        order = sorted(range(len(texts)), key=lambda row: -len(texts[row]))
+        vectors = np.empty((len(texts), base.get_embedding_dimension()), dtype=np.float32)
+        with Progress(total=len(texts), desc="mine", unit="text", disable=not progress) as bar:
+            for start in range(0, len(texts), 64 * params.batch_size):
+                rows = order[start : start + 64 * params.batch_size]
+                vectors[rows] = base.encode(
+                    [texts[row] for row in rows],
+                    batch_size=params.batch_size,
+                    normalize_embeddings=True,
+                    show_progress_bar=False,
+                )
+                bar.update(len(rows))
         return vectors
 
     pool = _sample(data.strings, _MINED_FROM, params.seed)
@@ -346,7 +361,7 @@ class _Progress(TrainerCallback):  # type: ignore[misc]
 
     @override
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, *_: object, **__: object) -> None:
-        self._bar = tqdm(total=state.max_steps, initial=state.global_step, desc="finetune", unit="step")
+        self._bar = Progress(total=state.max_steps, initial=state.global_step, desc="finetune", unit="step")
 
     @override
     def on_step_end(self, args: TrainingArguments, state: TrainerState, *_: object, **__: object) -> None:

@@ -1,8 +1,9 @@
 """The first stage: from licensed-format files to the pairs that fine-tuning learns from.
 
-Concepts of the gold mappings are held out: none of their names enters a training or a dev pair, not even as a
-name that another concept shares, so that scores on those mappings speak of concepts that training has not
-seen. The held-out strings stay in the index, of course: they are what a query must find.
+Concepts of the gold mappings are held out, those too that the gold names by a CUI retired since: none of
+their names enters a training or a dev pair, not even as a name that another concept shares, so that scores on
+those mappings speak of concepts that training has not seen. The held-out strings stay in the index, of
+course: they are what a query must find.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from deft.terminology.lexicon import read_cuis
 from deft.terminology.rrf import AtomFilter
 from deft.terminology.table_maker import read_concepts
 from deft.text import normalize
+from deft.training.origin import SOURCES
 
 HELD_OUT = "held_out.json"
 
@@ -45,8 +47,8 @@ def prepare(params: PrepareParams, out: Path, *, progress: bool = False) -> Prep
 
     The folder holds `strings.parquet` (the distinct strings of the index), `atoms.parquet` (which concepts
     they name), `synonyms_{train,dev}.parquet` (`cui`, `left`, `right`: `left` is French),
-    `graded_{train,dev}.parquet` (`left`, `right`, `grade` from 0 to 5) and `held_out.json` (the CUIs that
-    were kept out).
+    `graded_{train,dev}.parquet` (`left`, `right`, `grade` from 0 to 5), `held_out.json` (the CUIs that were
+    kept out) and `sources.json` (what the pairs were made of, for the model's card).
 
     Raises
     ------
@@ -54,7 +56,7 @@ def prepare(params: PrepareParams, out: Path, *, progress: bool = False) -> Prep
         An input is missing or malformed, or no concept is left to learn from.
     """
     concepts = read_concepts(params.umls, AtomFilter(**params.atom_filters()), progress=progress)
-    held_out = _held_out(params)
+    held_out = _held_out(params, concepts)
     names = _names(concepts)
     pairs = synonym_pairs(without(names, held_out), params.max_pairs_per_concept, params.seed)
     if pairs.empty:
@@ -78,6 +80,7 @@ def prepare(params: PrepareParams, out: Path, *, progress: bool = False) -> Prep
         for name, table in tables.items():
             table.to_parquet(folder / f"{name}.parquet", index=False)
         write_json(folder / HELD_OUT, sorted(held_out))
+        write_json(folder / SOURCES, _sources(params, concepts, len(graded)))
     return Prepared(
         len(concepts.concepts),
         len(concepts.strings),
@@ -170,12 +173,23 @@ def _names(concepts: Concepts) -> pd.DataFrame:
     )
 
 
-def _held_out(params: PrepareParams) -> frozenset[str]:
-    return frozenset(
-        cui
-        for path in params.held_out
-        for cuis in read_cuis(path, params.held_out_cui_column)
-        for cui in cuis
+def _sources(params: PrepareParams, concepts: Concepts, graded: int) -> list[str]:
+    """Name the training data; the folders that it lies in are nobody's business."""
+    languages, sources = (", ".join(sorted(set(concepts.atoms[name]))) for name in ("language", "source"))
+    lines = [f"names of concepts ({languages}) of {params.umls.resolve().name}: {sources}"]
+    if params.t1_train is not None and graded:
+        lines.append(f"graded sentence pairs of {params.t1_train.name}")
+    return lines
+
+
+def _held_out(params: PrepareParams, concepts: Concepts) -> frozenset[str]:
+    """Return the CUIs of the gold mappings as they are now: gold of an earlier release names retired ones."""
+    return frozenset().union(
+        *(
+            concepts.follow(cuis)
+            for path in params.held_out
+            for cuis in read_cuis(path, params.held_out_cui_column)
+        )
     )
 
 

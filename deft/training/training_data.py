@@ -14,7 +14,9 @@ import pandas as pd
 from pyarrow import ArrowException
 
 from deft.errors import InputError
+from deft.files import read_json
 from deft.text import normalize
+from deft.training.origin import SOURCES
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 
@@ -61,6 +63,8 @@ class TrainingData:
         The distinct strings of the index.
     concepts
         The concepts that these strings name.
+    sources
+        What the pairs were made of, a line a source.
     """
 
     synonyms: pd.DataFrame
@@ -69,6 +73,7 @@ class TrainingData:
     graded_dev: pd.DataFrame
     strings: list[str]
     concepts: TrainingConcepts
+    sources: tuple[str, ...]
 
     @classmethod
     def read(cls, folder: Path) -> TrainingData:
@@ -77,11 +82,12 @@ class TrainingData:
         Raises
         ------
         InputError
-            A file is missing (the graded ones may be), is not Parquet or lacks a column; or there is nothing
-            to learn from.
+            A file is missing (the graded ones and the list of sources may be), is not Parquet or lacks a
+            column; or there is nothing to learn from.
         """
         folder = Path(folder)
         atoms = _read(folder / "atoms.parquet", ("string", "cui"))
+        named = folder / SOURCES
         data = cls(
             synonyms=_read(folder / "synonyms_train.parquet", _SYNONYMS),
             synonyms_dev=_read(folder / "synonyms_dev.parquet", _SYNONYMS),
@@ -89,6 +95,7 @@ class TrainingData:
             graded_dev=_read(folder / "graded_dev.parquet", _GRADED, optional=True),
             strings=_read(folder / "strings.parquet", ("string",))["string"].tolist(),
             concepts=TrainingConcepts(zip(atoms["string"], atoms["cui"], strict=True)),
+            sources=tuple(map(str, read_json(named))) if named.exists() else ("pairs of unnamed sources",),
         )
         if data.synonyms.empty and data.graded.empty:
             raise InputError("holds no training pair.", path=folder, remedy="Widen the filters of `prepare`.")

@@ -197,14 +197,14 @@ def test_settings_are_stored_beside_the_model_and_those_of_other_processors_stay
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted((*FILES, "runtime.json"))
 
 
-def test_candidates_are_made_once_by_engine_and_granularity(fp32_bundle, tmp_path):
+def test_candidates_are_made_once_from_the_table_of_variants(fp32_bundle, tmp_path):
     found = candidates(fp32_bundle, tmp_path)
-    assert list(found) == ["fp32", "onnxruntime-token", "onnxruntime-tensor"]
+    assert list(found) == ["fp32", "onnxruntime", "onnxruntime-tensor"]
     invariant = {name: Encoder.open(folder).info.batch_invariant for name, folder in found.items()}
-    assert invariant == {"fp32": True, "onnxruntime-token": True, "onnxruntime-tensor": False}
-    written = (tmp_path / "onnxruntime-token" / "model.onnx").stat().st_mtime_ns
+    assert invariant == {"fp32": True, "onnxruntime": True, "onnxruntime-tensor": False}
+    written = (tmp_path / "onnxruntime" / "model.onnx").stat().st_mtime_ns
     candidates(fp32_bundle, tmp_path)
-    assert (tmp_path / "onnxruntime-token" / "model.onnx").stat().st_mtime_ns == written
+    assert (tmp_path / "onnxruntime" / "model.onnx").stat().st_mtime_ns == written
 
 
 def test_the_command_stores_settings_and_draws_the_search(fp32_bundle, texts, tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""int8 encoders against fp32, what their graphs hold, and the gate."""
+"""int8 encoders against fp32, and what their graphs hold."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from deft.compress import quantize as module
-from deft.compress.quantize import gate, quantize, quantize_tables, scale_rows
+from deft.compress.quantize import quantize_tables, scale_rows
 from deft.encoder.bundle import PROBES
 from deft.encoder.runtime import Encoder
-from deft.errors import GateError, InputError
 
 
 @pytest.fixture(params=["onnxruntime_bundle", "inc_bundle"])
@@ -82,30 +80,6 @@ def test_graph_stays_fused(int8_bundle):
     assert found["MatMul"] == found["DynamicQuantizeLinear"] == found["Softmax"] == 0
 
 
-def test_inc_needs_the_pytorch_model(fp32_bundle, tmp_path):
-    with pytest.raises(InputError, match="model_dir"):
-        quantize(fp32_bundle, tmp_path / "out", "inc")
-
-
-def test_an_int8_encoder_is_not_quantized_again(onnxruntime_bundle, tmp_path):
-    with pytest.raises(InputError, match="already quantized"):
-        quantize(onnxruntime_bundle, tmp_path / "out", "onnxruntime")
-
-
-def test_garbage_is_refused_and_nothing_is_left(fp32_bundle, tmp_path, monkeypatch):
-    def spoil(graph: onnx.ModelProto) -> None:
-        quantize_tables(graph)
-        for tensor in graph.graph.initializer:
-            if tensor.data_type == TensorProto.INT8:
-                mixed = np.random.default_rng(0).permutation(numpy_helper.to_array(tensor).ravel())
-                tensor.CopyFrom(numpy_helper.from_array(mixed.reshape(tuple(tensor.dims)), tensor.name))
-
-    monkeypatch.setattr(module, "quantize_tables", spoil)
-    with pytest.raises(GateError, match="does not work"):
-        quantize(fp32_bundle, tmp_path / "out", "onnxruntime")
-    assert not list(tmp_path.iterdir())
-
-
 def test_rows_of_a_table_have_their_own_scale():
     table = np.array([[1.27, -0.5], [127.0, 3.0], [0.0, 0.0]], dtype=np.float32)
     graph = helper.make_graph(
@@ -166,22 +140,3 @@ def test_activations_that_feed_something_else_keep_their_scale():
     before = [node.op_type for node in model.graph.node]
     assert not scale_rows(model)
     assert [node.op_type for node in model.graph.node] == before
-
-
-def test_gate_opens_within_the_tolerance():
-    gate({"spearman": 0.80, "other": 1.0}, {"spearman": 0.79, "other": 0.0}, {"spearman": 0.0101})
-    gate({"spearman": 0.80}, {"spearman": 0.95}, {"spearman": 0.0})
-
-
-def test_gate_lists_every_metric_that_fell_too_far():
-    before = {"spearman": 0.80, "accuracy": 0.95, "recall_at_1": 0.50, "f": 0.5}
-    after = {"spearman": 0.70, "accuracy": 0.95, "recall_at_1": 0.45, "f": float("nan")}
-    with pytest.raises(GateError) as raised:
-        gate(before, after, {"spearman": 0.01, "accuracy": 0.01, "recall_at_1": 0.01, "f": 0.1, "map": 0.1})
-    message = str(raised.value)
-    assert "spearman fell from 0.8000 to 0.7000" in message
-    assert "recall_at_1 fell" in message
-    assert "f fell from 0.5000 to nan" in message
-    assert "map was not measured" in message
-    assert "accuracy" not in message
-    assert raised.value.exit_code == 1

@@ -117,9 +117,9 @@ def test_progress_goes_to_standard_error_when_asked(fp32_bundle, capsys, phrases
 
 
 def test_graphs_with_one_scale_a_tensor_take_one_text_at_a_time(fp32_bundle, tmp_path, phrases):
-    from deft.compress.quantize import quantize
+    from deft.compress.registry import make_variant
 
-    assert not quantize(fp32_bundle, tmp_path / "int8", "onnxruntime", per_token=False).batch_invariant
+    assert not make_variant(fp32_bundle, tmp_path / "int8", "onnxruntime-tensor").batch_invariant
     encoder = Encoder.open(tmp_path / "int8", threads=2)
     texts = phrases(60)
     alone = np.concatenate([encoder.encode([text]) for text in texts])

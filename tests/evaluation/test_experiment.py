@@ -2,20 +2,15 @@
 
 import logging
 
-import pandas as pd
 import pytest
-from demo import FakeEncoder, write_bundle
+from demo import write_bundle
 from stub import StubMapper
 
-from deft.config import QuantizeParams
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_choices, write_grades, write_t1, write_t2
 from deft.encoder.runtime import Encoder
-from deft.errors import GateError, InputError
+from deft.errors import InputError
 from deft.evaluation import experiment
 from deft.evaluation.experiment import (
-    QualityItems,
-    compare_precisions,
-    quality,
     run_mapping,
     run_t1,
     run_t2,
@@ -183,110 +178,6 @@ def test_mapping_in_detail(monkeypatch, tmp_path):
     assert "confidence, in the index: calibration error 0.3000" in table
     assert "no match, concept taken out of the index: area under the ROC curve" in table
     assert [(miss.query, miss.row) for miss in run.misses] == [("rhume", {"group": "DISO"})]
-
-
-@pytest.fixture
-def items():
-    names = [
-        ("A", "rhume"),
-        ("A", "rhume banal"),
-        ("B", "genou"),
-        ("B", "xyz"),
-        ("C", "rhume banale"),
-        ("D", "coude"),
-    ]
-    queries = pd.DataFrame([("A", "rhume"), ("B", "genou")], columns=["cui", "left"])
-    return QualityItems(PAIRS, SETS, queries, pd.DataFrame(names, columns=["cui", "string"]))
-
-
-def test_quality_by_hand(items):
-    encoder = FakeEncoder()
-    found = quality(items, encoder)
-    assert list(found) == ["spearman", "accuracy", "recall_at_1"]
-    (ranks,) = found["recall_at_1"][1]
-    strings = items.names["string"].to_list()
-    vectors = dict(zip(strings, encoder.encode(strings), strict=True))
-    for row, (query, others) in enumerate((("rhume", {"rhume banal"}), ("genou", {"xyz"}))):
-        cosines = {text: round(float(vectors[text] @ vectors[query]), 6) for text in strings if text != query}
-        best = max(cosines[text] for text in others)
-        assert ranks[row] == 1 + sum(cosine > best for cosine in cosines.values())
-
-
-def test_parts_without_items_are_left_out(items):
-    nothing = QualityItems([], [], items.queries[:0], items.names)
-    assert quality(nothing, FakeEncoder()) == {}
-
-
-def test_an_encoder_is_no_better_than_itself(items):
-    compared = compare_precisions(items, FakeEncoder(), FakeEncoder(), resamples=100)
-    for values in compared.values():
-        assert values["fp32"] == values["int8"]
-        assert (
-            values["difference"]["value"] == values["difference"]["low"] == values["difference"]["high"] == 0
-        )
-
-
-def test_quality_items_of_the_prepared_folder(tmp_path, t1, t2):
-    pd.DataFrame({"cui": ["A", "A"], "left": ["a", "a"], "right": ["b", "c"]}).to_parquet(
-        tmp_path / "synonyms_dev.parquet"
-    )
-    atoms = pd.DataFrame({"string": ["a", "b", "c", *map(str, range(20))], "cui": ["A"] * 3 + ["B"] * 20})
-    atoms.to_parquet(tmp_path / "atoms.parquet")
-    items = QualityItems.read(QuantizeParams(t1=t1, t2=t2), tmp_path, most=5)
-    assert items.queries.to_dict("list") == {"cui": ["A"], "left": ["a"]}
-    assert len(items.names) == 3 + 5
-    assert (len(items.pairs), len(items.sets)) == (6, 2)
-    again = QualityItems.read(QuantizeParams(), tmp_path, most=5)
-    assert again.names.equals(items.names)
-    assert again.pairs == again.sets == []
-
-
-class TestGate:
-    @pytest.fixture
-    def stage(self, monkeypatch, tmp_path, bundle, t1, t2, root):
-        """The stage with a quantizer that writes whatever encoder it is told to."""
-        pytest.importorskip("onnx")
-        from deft.compress import gate as precision
-        from deft.config import Params
-
-        seeds = {}
-        monkeypatch.setattr(
-            precision,
-            "quantize",
-            lambda fp32, out, engine, *, model_dir: write_bundle(out, seed=seeds.get(engine, 0)),
-        )
-        pd.DataFrame({"cui": ["A"], "left": ["rhume"], "right": ["coryza"]}).to_parquet(
-            tmp_path / "synonyms_dev.parquet"
-        )
-        pd.DataFrame({"string": ["rhume", "coryza"], "cui": ["A", "A"]}).to_parquet(
-            tmp_path / "atoms.parquet"
-        )
-        params = Params.read(root / "params.yaml")
-        block = params.quantize.model_copy(update={"t1": t1, "t2": t2})
-        score = params.score.model_copy(update={"bootstrap": 100})
-        params = params.model_copy(update={"quantize": block, "score": score})
-
-        def run(**chosen):
-            seeds.update(chosen)
-            return precision.quantize_and_compare(
-                params, bundle, bundle, tmp_path, tmp_path / "int8", tmp_path / "comparison.json"
-            )
-
-        return run
-
-    def test_an_engine_that_loses_nothing_passes(self, stage, tmp_path):
-        comparison = stage(inc=5)
-        assert comparison["engine"] == "onnxruntime"
-        assert comparison["engines"]["onnxruntime"]["passed"]
-        assert not comparison["engines"]["inc"]["passed"]  # another engine than the chosen one may fail
-        assert (tmp_path / "comparison.json").is_file()
-        assert (tmp_path / "int8" / "onnxruntime" / "grades.json").is_file()
-
-    def test_the_chosen_engine_must_pass(self, stage, tmp_path):
-        with pytest.raises(GateError, match="spearman") as caught:
-            stage(onnxruntime=5)
-        assert caught.value.exit_code == 1
-        assert (tmp_path / "comparison.json").is_file()
 
 
 def test_incomplete_predictions_name_both_files(tmp_path):

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from sentence_transformers import SentenceTransformer
 
 from deft.config import ExportParams
-from deft.encoder.bundle import FILES, PROBES
+from deft.encoder.bundle import CARD, FILES, PROBES
 from deft.encoder.runtime import Encoder
 from deft.errors import GateError, InputError
 from deft.training import export as module
@@ -96,7 +96,7 @@ def test_the_attention_operator_is_attention():
 
 
 def test_folder_holds_the_bundle_and_nothing_else(fp32_bundle):
-    assert sorted(path.name for path in fp32_bundle.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in fp32_bundle.iterdir()) == sorted((*FILES, CARD))
     facts = json.loads((fp32_bundle / "encoder.json").read_text())
     assert (facts["base"], facts["training"], facts["licence"]) == ("scratch", ["nothing"], "Apache-2.0")
     assert (facts["precision"], facts["engine"], facts["batch_invariant"]) == ("fp32", None, True)

@@ -23,6 +23,7 @@ from deft.errors import InputError
 from deft.training import finetune as module
 from deft.training.base import load_base, quiet
 from deft.training.finetune import FinetuneResult, finetune
+from deft.training.origin import Origin
 
 FINDINGS = {"douleur": "pain", "lésion": "injury", "fracture": "fracture", "tumeur": "tumor", "kyste": "cyst"}
 PLACES = {
@@ -77,6 +78,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet")
+    (folder / "sources.json").write_text('["invented names"]', encoding="utf-8")
     return folder
 
 
@@ -113,6 +115,7 @@ def test_learns_and_writes_a_sentence_transformers_folder(trained: tuple[Path, F
     assert [type(layer).__name__ for layer in model] == ["Transformer", "Pooling", "Normalize"]
     assert model.max_seq_length == 512  # the cut at 32 tokens is for training only
     assert np.linalg.norm(model.encode(["mal au genou"]), axis=1) == pytest.approx(1)
+    assert Origin.read(out) == Origin("scratch", ("invented names",))
 
 
 def test_the_written_weights_are_those_of_the_best_evaluation(
@@ -246,6 +249,7 @@ def test_the_base_is_kept_when_training_only_harms(prepared: Path, tmp_path: Pat
     assert result.best_step == 0
     assert result.stopped_early
     assert result.metrics == result.base_metrics
+    assert Origin.read(tmp_path / "model").training == ()  # the weights have seen nothing
     base = load_base("scratch", pd.read_parquet(prepared / "strings.parquet")["string"].tolist(), seed=13)
     kept = SentenceTransformer(str(tmp_path / "model"))
     assert all((value == kept.state_dict()[name]).all() for name, value in base.state_dict().items())

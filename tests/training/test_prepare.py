@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from demo import ATOMS, TYPES, Atom, write_umls
+from demo import ATOMS, TYPES, Atom, write_lines, write_umls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -51,6 +51,11 @@ def test_what_the_folder_holds(inputs, tmp_path):
         "graded_dev": ["left", "right", "grade"],
     }
     assert json.loads((out / "held_out.json").read_text()) == ["C0000001"]
+    sources = json.loads((out / "sources.json").read_text())
+    assert sources == [
+        f"names of concepts (ENG, FRE) of {inputs.umls.name}: DEMO, OTHER",
+        "graded sentence pairs of t1.xml",
+    ]
     assert prepared == Prepared(
         concepts=6,
         strings=15,
@@ -73,6 +78,29 @@ def test_held_out_concepts_stay_in_the_index_and_out_of_training(inputs, tmp_pat
     assert "C0000002" not in set(synonyms["cui"])  # its second name is one of a held-out concept
     assert {"rhume", "coryza"} <= set(read(tmp_path / "prepared", "strings")["string"])
     assert len(synonyms) > 0
+
+
+@pytest.mark.parametrize(
+    ("edges", "held_out"),
+    [
+        ({"C0900000": "C0000001"}, {"C0000001"}),
+        ({"C0900000": "C0900001", "C0900001": "C0000001"}, {"C0000001"}),
+        ({"C0900000": "C0000001", "c0900000": "C0000002"}, {"C0000001", "C0000002"}),
+    ],
+    ids=["once", "through a concept retired since", "into two"],
+)
+def test_a_retired_cui_holds_out_what_it_became(inputs, tmp_path, edges, held_out):
+    """The gold names C0900000, which a later release merged, at once or by and by."""
+    lines = [f"{old.upper()}|2010AA|SY|||{new}|Y|" for old, new in edges.items()]
+    umls = write_umls(tmp_path / "umls")
+    write_lines(umls / "MRCUI.RRF", lines)
+    inputs.held_out[0].write_text("Terme,CUI\ngros rhume,C0900000\n")
+    prepared = prepare(inputs.model_copy(update={"umls": umls}), tmp_path / "prepared")
+    assert prepared.held_out_concepts == len(held_out)
+    assert set(json.loads((tmp_path / "prepared" / "held_out.json").read_text())) == held_out
+    synonyms = pd.concat(read(tmp_path / "prepared", f"synonyms_{part}") for part in ("train", "dev"))
+    kept_out = {normalize(atom.string) for atom in ATOMS if atom.cui in held_out}
+    assert kept_out.isdisjoint({normalize(text) for text in [*synonyms["left"], *synonyms["right"]]})
 
 
 def test_without_a_gold_file_nothing_is_held_out(inputs, tmp_path):
@@ -174,4 +202,4 @@ class TestBadInput:
         monkeypatch.setattr(pd.DataFrame, "to_parquet", full)
         with pytest.raises(InputError, match="prepared: cannot be written: No space left"):
             prepare(inputs, tmp_path / "prepared")
-        assert len(list((tmp_path / "prepared").iterdir())) == 7
+        assert len(list((tmp_path / "prepared").iterdir())) == 8
