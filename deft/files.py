@@ -296,6 +296,11 @@ def read_text(path: Path, *, mixed: bool = False, largest: int = LARGEST_TEXT) -
         problem = f"holds more than {largest >> 20} MiB, which is more than is read at once."
         raise InputError(problem, path=path, remedy="Is it the right file? Split it if it is.")
     if data.startswith(_UTF16):
+        try:
+            if mixed:
+                return data.decode("utf-16")
+        except UnicodeDecodeError as error:
+            raise InputError("is cut short, or no UTF-16.", path=path) from error
         raise _not_utf8(path, 1, "UTF-16")
     try:
         return data.decode("utf-8-sig")

@@ -11,10 +11,6 @@ _LIGATURES = str.maketrans({"œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae"})
 # between them.
 _INVISIBLE = {"Cf", "Cs", "Co", "Cn"}
 _ELISION = re.compile(r"\b(?:l|d|j|m|t|s|n|c|qu|jusqu|lorsqu|puisqu)'(?=\w)")
-# "hépato-splénomégalie" is "hépatosplénomégalie": combining forms in -o, and prefixes, are parts of a word.
-_COMBINING = re.compile(
-    r"\b(\w{2,}o|hyper|peri|intra|extra|inter|pre|post|supra|infra|poly|multi|semi|trans|endo)-(?=[^\W\d])"
-)
 _PUNCTUATION = re.compile(r"[^\w+%<>=]+|_")
 # "sans autre indication", "non classé ailleurs" and their English likes say nothing about the concept.
 _UNSPECIFIED = re.compile(
@@ -43,14 +39,12 @@ def fold(text: str) -> str:
 def normalize(text: str) -> str:
     """Return the form under which two strings are the same term.
 
-    On top of `fold`: elided articles, the hyphen of a combining form ("neuro-"), punctuation and the suffixes
-    that mean "unspecified" (SAI, NCA, NOS) go; word order stays. The signs ``+ % < > =`` tell laboratory findings apart and stay.
+    On top of `fold`: elided articles, punctuation and the suffixes that mean "unspecified" (SAI, NCA, NOS)
+    go; word order stays. The signs ``+ % < > =`` tell laboratory findings apart and stay.
     """
     text = fold(text)
     if "'" in text:
         text = _ELISION.sub("", text)
-    if "-" in text:
-        text = _COMBINING.sub(r"\1", text)
     if not text.replace(" ", "").isalnum():
         text = " ".join(_PUNCTUATION.sub(" ", text).split())
     return _UNSPECIFIED.sub("", text)

@@ -1,24 +1,25 @@
-"""Tables with a header: CSV or TSV, any delimiter, UTF-8 with or without byte order mark."""
+"""Tables with a header: CSV or TSV with any delimiter and in the usual encodings, or a workbook."""
 
 from __future__ import annotations
 
 import csv
 import io
+import logging
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from deft.corpora.cells import unguard
 from deft.errors import InputError
 from deft.files import read_text
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 _USUAL = ",;\t|"
+_SEPARATOR = re.compile('"?sep=(.)"?')  # what Excel takes for the delimiter, if it is the first line
+_MOJIBAKE = re.compile("[ÃÂ][\u0080-\u00bf‚ƒ„…†‡ˆ‰Š‹Œ‘’“”•–—˜™š›œŸ]|â€")  # UTF-8 read as Windows-1252
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Rows:
     Attributes
     ----------
     names
-        Names of the columns.
+        Names of the columns; one that comes again has its number behind it.
     lines
         The line on which each row starts.
     cells
@@ -45,102 +46,149 @@ class Rows:
             yield line, dict(zip(self.names, cells, strict=True))
 
 
-def read_table(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = False) -> pd.DataFrame:
-    """Read a table of strings, as `read_rows` does, into a data frame.
-
-    Returns
-    -------
-    pd.DataFrame
-        All columns, all as strings, in file order; the index is the line on which each row starts.
-    """
-    import pandas as pd  # a term is mapped without it
-
-    rows = read_rows(path, columns, mixed=mixed)
-    return pd.DataFrame(rows.cells, columns=list(rows.names), index=rows.lines, dtype="str")
-
-
-def read_rows(path: str | Path, columns: tuple[str, ...] = (), *, mixed: bool = False) -> Rows:
+def read_rows(path: str | Path, columns: Sequence[str] = ()) -> Rows:
     """Read a table of strings; empty cells are "", and what was guarded from spreadsheets is as it was.
 
-    The delimiter is a tab in a `.tsv`, where quotes are letters like others. Elsewhere it is the character of
-    the header that parts it into the wanted columns: the one of ``, ; tab |`` that it holds most often, or
-    any other.
+    A file that ends in `.xlsx` is a workbook (`deft.corpora.workbook`), any other is text: UTF-8, or UTF-16
+    with a byte order mark; lines that are neither are taken for Windows-1252, with a logged warning. The
+    delimiter is a tab in a `.tsv`, where quotes are letters like others. Elsewhere it is what a first line
+    `sep=` says, or the character of the header that parts it into the wanted columns: the one of
+    ``, ; tab |`` that it holds most often, or any other. Between tabs, quotes that do not pair are letters.
 
     Parameters
     ----------
     path
         The file, `.gz` allowed; "-" is standard input.
     columns
-        Columns that must be there.
-    mixed
-        Take lines that are not UTF-8 for Windows-1252 (`deft.files.read_text`).
+        Columns that must be there, once each.
 
     Raises
     ------
     InputError
-        The file is missing, empty, not UTF-8 or ragged, or a column is not there.
+        The file is missing, empty or ragged, or a column is not there.
     """
     path = Path(path)
-    text = read_text(path, mixed=mixed)
-    lines, rows = _parse(path, text, columns)
-    rows = [[unguard(cell) for cell in row] for row in rows]
+    lines, rows = read_cells(path, columns)
     names = [name.strip() for name in rows[0]]
     _check_columns(path, lines[0], names, columns)
-    for line, row in zip(lines, rows, strict=True):
-        if len(row) != len(names):
-            raise InputError(
-                f"expected {len(names)} fields as in the header, found {len(row)}.",
-                path=path,
-                line=line,
-                remedy="Is a delimiter or a quote missing, or one too many?",
-            )
-    return Rows(tuple(names), lines[1:], rows[1:])
+    ragged = _ragged(lines, rows)
+    if ragged is not None:
+        raise InputError(
+            f"expected {len(names)} fields as in the header, found {len(rows[lines.index(ragged)])}.",
+            path=path,
+            line=ragged,
+            remedy="Is a delimiter or a quote missing, or one too many?",
+        )
+    _warn_of_mojibake(path, rows)
+    return Rows(_numbered(names), lines[1:], rows[1:])
 
 
-def _parse(path: Path, text: str, columns: tuple[str, ...]) -> tuple[list[int], list[list[str]]]:
-    """Return the rows and the line on which each starts; blank lines are no rows."""
-    stream = io.StringIO(text, newline="")
-    if ".tsv" in path.suffixes:
-        reader = csv.reader(stream, delimiter="\t", quoting=csv.QUOTE_NONE, strict=True)
+def read_cells(path: Path, columns: Sequence[str] = ()) -> tuple[list[int], list[list[str]]]:
+    """Read a table as `read_rows` does, whatever is in it: the line of each row that is not blank, its cells.
+
+    Raises
+    ------
+    InputError
+        The file is missing, empty or no table.
+    """
+    if path.suffix == ".xlsx":
+        from deft.corpora.workbook import read_sheet
+
+        lines, rows = read_sheet(path)
     else:
-        reader = csv.reader(stream, delimiter=_delimiter(text, columns), strict=True)
+        lines, rows = _parse(path, read_text(path, mixed=True), columns)
+    if not rows:
+        raise InputError("is empty.", path=path, remedy="A header and rows below it were expected.")
+    return lines, [[unguard(cell) for cell in row] for row in rows]
+
+
+def _parse(path: Path, text: str, columns: Sequence[str]) -> tuple[list[int], list[list[str]]]:
+    first, _, rest = text.partition("\n")
+    told = _SEPARATOR.fullmatch(first.rstrip("\r"))
+    text, start = (rest, 2) if told else (text, 1)
+    delimiter = "\t" if ".tsv" in path.suffixes else told[1] if told else _delimiter(text, columns)
+    if ".tsv" in path.suffixes:
+        return _split(path, text, start, delimiter, quoting=csv.QUOTE_NONE)
+    try:
+        lines, rows = _split(path, text, start, delimiter)
+    except InputError:
+        if delimiter != "\t":
+            raise
+    else:
+        if delimiter != "\t" or _ragged(lines, rows) is None:
+            return lines, rows
+    return _split(path, text, start, delimiter, quoting=csv.QUOTE_NONE)
+
+
+def _split(
+    path: Path, text: str, line: int, delimiter: str, quoting: int = csv.QUOTE_MINIMAL
+) -> tuple[list[int], list[list[str]]]:
+    """Return the rows and the line on which each starts, the first on `line`; blank lines are no rows."""
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     lines: list[int] = []
     rows: list[list[str]] = []
-    start = 1
+    start = line
     try:
         for row in reader:
             if row:
                 lines.append(start)
                 rows.append(row)
-            start = reader.line_num + 1
+            start = reader.line_num + line
     except csv.Error as error:
         raise InputError(f"is not a readable table ({error}).", path=path, line=start) from error
-    if not rows:
-        raise InputError("is empty.", path=path, remedy="A header and a row a term were expected.")
     return lines, rows
 
 
-def _delimiter(text: str, columns: tuple[str, ...]) -> str:
-    header = next((line for line in text.splitlines() if line), "")
+def _delimiter(text: str, columns: Sequence[str]) -> str:
+    header = next((line for line in io.StringIO(text) if line.strip()), "").rstrip("\r\n")
     bare = re.sub(r'"[^"]*"', "", header)  # what is quoted is no delimiter
     counts = Counter(char for char in bare if char == "\t" or not (char.isalnum() or char.isspace()))
     usual = sorted(_USUAL, key=lambda char: -counts[char])
-    for delimiter in [*usual, *counts]:
-        names = next(csv.reader([header], delimiter=delimiter), [])
-        if set(columns) <= {name.strip() for name in names} and len(names) > 1:
+    for delimiter in [*usual, *(char for char in counts if char != '"')]:
+        names = {name.strip().strip('"') for name in header.split(delimiter)}
+        if set(columns) <= names and len(names) > 1:
             return delimiter
     return usual[0]
 
 
-def _check_columns(path: Path, line: int, names: list[str], columns: tuple[str, ...]) -> None:
-    repeated = {name for name in names if name and names.count(name) > 1}
+def _check_columns(path: Path, line: int, names: Sequence[str], columns: Sequence[str]) -> None:
+    counts = Counter(names)
+    repeated = [name for name in columns if counts[name] > 1]
     if repeated:
-        raise InputError(f"the header names {', '.join(sorted(repeated))} twice.", path=path, line=line)
-    missing = [name for name in columns if name not in names]
+        raise InputError(f"the header names {', '.join(repeated)} twice.", path=path, line=line)
+    missing = [name for name in columns if not counts[name]]
     if missing:
+        shown = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")
         raise InputError(
             f"no column {', '.join(map(repr, missing))}.",
             path=path,
             line=line,
-            remedy=f"The header has: {', '.join(map(repr, names))}. Name another column.",
+            remedy=f"The header has: {shown}. Name another column.",
+        )
+
+
+def _ragged(lines: Sequence[int], rows: Sequence[Sequence[str]]) -> int | None:
+    """Return the line of the first row that has not as many cells as the header."""
+    return next((line for line, row in zip(lines, rows, strict=True) if len(row) != len(rows[0])), None)
+
+
+def _numbered(names: Sequence[str]) -> tuple[str, ...]:
+    """Tell columns of one name apart: note, note.2 ...; columns without a name need none."""
+    taken, seen = set(names), Counter[str]()
+    told = []
+    for name in names:
+        seen[name] += 1
+        while name and seen[name] > 1 and f"{name}.{seen[name]}" in taken:
+            seen[name] += 1
+        told.append(name if not name or seen[name] == 1 else f"{name}.{seen[name]}")
+    return tuple(told)
+
+
+def _warn_of_mojibake(path: Path, rows: Sequence[Sequence[str]]) -> None:
+    found = [cell for row in rows for cell in row if _MOJIBAKE.search(cell)]
+    if found:
+        logger.warning(
+            "%s: %d cells look like UTF-8 that was read as Windows-1252 (Ã© for é): export them anew.",
+            path,
+            len(found),
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from deft.corpora.deft2020 import MAX_GRADE, SentencePair
-from deft.corpora.delimited import read_table
+from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.text import clean
 
@@ -35,12 +35,10 @@ def read_pairs(
         The file is no table, a column is not there, a sentence is empty, or a grade is no number from 0 to
         `highest`.
     """
-    table = read_table(path, (source, target) if grade is None else (source, target, grade))
-    grades = [None] * len(table) if grade is None else table[grade]
     pairs: list[SentencePair] = []
-    for line, left, right, value in zip(table.index, table[source], table[target], grades, strict=True):
-        texts = _text(path, line, source, left), _text(path, line, target, right)
-        number = None if grade is None else _grade(path, line, grade, str(value), highest)
+    for line, row in read_rows(path, (source, target) if grade is None else (source, target, grade)):
+        texts = _text(path, line, source, row[source]), _text(path, line, target, row[target])
+        number = None if grade is None else _grade(path, line, grade, row[grade], highest)
         pairs.append(SentencePair(str(len(pairs)), *texts, number))
     return pairs
 

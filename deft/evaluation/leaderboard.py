@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from deft.config import DataKind
-from deft.corpora.cells import guard_row, unguard
+from deft.corpora.cells import guard_row
+from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.files import atomic_write, read_json
 
@@ -68,15 +69,7 @@ def read_leaderboard(path: Path) -> list[Row]:
         The file cannot be read, a column is missing, a number is none, or a line has scores on two kinds of
         data.
     """
-    try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
-            reader = csv.DictReader(stream)
-            missing = [column for column in _columns() if column not in (reader.fieldnames or [])]
-            if missing:
-                raise InputError("is missing.", path=path, line=1, field=missing[0])
-            return [_parse(Path(path), reader.line_num, line) for line in reader]
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}.", path=path) from error
+    return [_parse(Path(path), line, row) for line, row in read_rows(path, _columns())]
 
 
 def write_leaderboard(path: Path, rows: Iterable[Row]) -> None:
@@ -190,7 +183,7 @@ def _parse(path: Path, number: int, line: Mapping[str, str]) -> Row:
         year = int(line["year"]) if line["year"] else None
     except ValueError as error:
         raise InputError(f"holds a number that is none ({error}).", path=path, line=number) from error
-    task, metric, system, source = (unguard(line[name]) for name in ("task", "metric", "system", "source"))
+    task, metric, system, source = (line[name] for name in ("task", "metric", "system", "source"))
     return Row(task, metric, system, year, kinds[0], value, low, high, source)
 
 

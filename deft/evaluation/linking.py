@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deft.corpora.cells import guard_row, unguard
+from deft.corpora.cells import guard_row
+from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.evaluation.metrics import (
     Statistic,
@@ -355,13 +356,9 @@ def read_misses(path: Path) -> list[Miss]:
     InputError
         The file cannot be read, or its columns are others.
     """
+    rows = read_rows(path)
     try:
-        with Path(path).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}.", path=path) from error
-    try:
-        return [_parse(row) for row in rows]
+        return [_parse(row) for _, row in rows]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         remedy = "Write it again with `deft evaluate mapping --errors`."
         raise InputError(f"is not a table of misses ({error}).", path=path, remedy=remedy) from error
@@ -413,7 +410,6 @@ def _hardness(miss: Miss) -> tuple[float, float, str]:
 
 
 def _parse(row: dict[str, str]) -> Miss:
-    row = {unguard(name): unguard(cell) for name, cell in row.items()}
     texts: dict[str, Any] = {name: row[name] for name in _TEXTS}
     numbers: dict[str, Any] = {name: float(row[name]) if row[name] else None for name in _NUMBERS}
     rank = int(row["rank"]) if row["rank"] else None

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
-import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, TypeAlias
-from xml.etree.ElementTree import ParseError
-from zipfile import BadZipFile
 
-from deft.corpora.cells import guard_row, unguard
+from deft.corpora.cells import guard_row
+from deft.corpora.delimited import read_cells
+from deft.corpora.workbook import need_openpyxl, read_sheet
 from deft.errors import InputError
 from deft.exchange.curated import (
     ACCEPT,
@@ -26,7 +23,7 @@ from deft.exchange.curated import (
     write_curated,
 )
 from deft.exchange.origins import ROW, Origin, labels, with_origins
-from deft.files import atomic_write, cannot_read, made_folders, only_writer
+from deft.files import atomic_write, made_folders, only_writer
 from deft.mapping.decisions import Decision, key_of
 from deft.text import clean, fold
 
@@ -54,13 +51,8 @@ SHEET_COLUMNS = {
 _NEEDED = ("id", "query", "cui", "decision")
 _TITLE = "review"
 _PATIENCE = 60.0  # seconds that a writer of the curated file waits for another one
-_MOST_ROWS = 1_048_576  # of a sheet, in any spreadsheet
-# RuntimeError is what encrypted parts raise, and such that are packed in a way that Python does not know.
-_UNREADABLE = (BadZipFile, EOFError, LookupError, ParseError, RuntimeError, TypeError, ValueError, zlib.error)
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
 _Cell: TypeAlias = str | int | float
-_Rows: TypeAlias = list[tuple[int, list[str]]]
 _Pair: TypeAlias = tuple[str, str]
 
 
@@ -112,7 +104,7 @@ def write_review(
         with atomic_write(path) as stream:
             _write_csv(rows, stream)
         return
-    _need_openpyxl()
+    need_openpyxl(path)
     book = _workbook(rows)
     with atomic_write(path, binary=True) as stream:
         book.save(stream)
@@ -240,14 +232,6 @@ def _workbook(rows: list[list[_Cell]]) -> Workbook:
     return book
 
 
-def _need_openpyxl() -> None:
-    if find_spec("openpyxl") is None:
-        raise InputError(
-            "workbooks need openpyxl, which is not installed.",
-            remedy="Install it with: pip install 'deft[xlsx]', or use a .csv.",
-        )
-
-
 def _suffix(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix not in {".xlsx", ".csv"}:
@@ -257,10 +241,11 @@ def _suffix(path: Path) -> str:
 
 def _records(path: Path) -> list[tuple[int, dict[str, str]]]:
     """Return the rows of a sheet that are not blank, by column, each with its line."""
-    rows = _csv_rows(path) if _suffix(path) == ".csv" else _xlsx_rows(path)
-    rows = [(line, [clean(cell) for cell in cells]) for line, cells in rows if any(map(clean, cells))]
+    lines, cells = read_cells(path, _NEEDED) if _suffix(path) == ".csv" else read_sheet(path, _TITLE)
+    rows = [(line, list(map(clean, row))) for line, row in zip(lines, cells, strict=True)]
+    rows = [(line, row) for line, row in rows if any(row)]
     if not rows:
-        raise InputError("is empty.", path=path, remedy="A sheet that `deft review` wrote was expected.")
+        raise InputError("is empty.", path=path, remedy="A sheet of `deft map --review` was expected.")
     (line, header), *body = rows
     names = [fold(cell) for cell in header]
     wrong = [column for column in _NEEDED if names.count(column) != 1]
@@ -274,61 +259,6 @@ def _records(path: Path) -> list[tuple[int, dict[str, str]]]:
     # spreadsheets leave out the empty cells at the end of a row
     records = [(line, dict(zip(names, [*cells, *[""] * len(names)], strict=False))) for line, cells in body]
     return [(line, {"name": "", "comment": "", **record}) for line, record in records]
-
-
-def _csv_rows(path: Path) -> _Rows:
-    text = _decoded(path)
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(";,\t", key=lambda char: len(SHEET_COLUMNS.keys() & set(header.casefold().split(char))))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows: _Rows = []
-    start = 1
-    try:
-        for cells in reader:
-            rows.append((start, [unguard(cell) for cell in cells]))
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise InputError(f"is not a readable table ({error}).", path=path, line=start) from error
-    return rows
-
-
-def _decoded(path: Path) -> str:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    encodings = ["utf-16"] if data.startswith(_UTF16) else ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
-        try:
-            return data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-    raise InputError(
-        "is neither UTF-8 nor Windows-1252.", path=path, remedy="Save it as CSV UTF-8 or as a workbook."
-    )
-
-
-def _xlsx_rows(path: Path) -> _Rows:
-    _need_openpyxl()
-    from openpyxl import load_workbook
-
-    try:
-        with path.open("rb") as stream:
-            book = load_workbook(stream, read_only=True, data_only=True)
-            sheet = next((sheet for sheet in book.worksheets if sheet.title == _TITLE), book.worksheets[0])
-            sheet.reset_dimensions()  # some programs write a wrong size
-            rows = enumerate(sheet.iter_rows(max_row=_MOST_ROWS, values_only=True), start=1)
-            return [
-                (line, ["" if value is None else str(value) for value in values])
-                for line, values in rows
-                if any(value is not None for value in values)  # a row far below makes a million empty ones
-            ]
-    except OSError as error:
-        raise cannot_read(path, error) from error
-    except _UNREADABLE as error:
-        raise InputError(
-            "is no readable workbook.", path=path, remedy="Save it again as .xlsx, without a password."
-        ) from error
 
 
 def _judge_all(

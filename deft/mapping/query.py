@@ -53,6 +53,10 @@ _FORM = re.compile(
     r"|injectable|buvable|per os)(?!\w)",
     _I,
 )
+# combining forms in -o, and prefixes, are parts of a word
+_COMBINING = re.compile(
+    r"\b(\w{2,}o|hyper|hypo|péri|intra|extra|inter|pré|post|supra|infra|poly|multi|semi|endo)-(?=[^\W\d])", _I
+)
 _DEGREE = re.compile(r"\b([1-4]) ?(?:°|º|er|re|e|[èe]me|nd|d)(?= degrés?\b)", _I)
 _ORDINALS = ("premier", "deuxième", "troisième", "quatrième")
 
@@ -137,6 +141,11 @@ def _abbreviation() -> re.Pattern[str]:
     return re.compile(rf"(?<![\w.])(?:{'|'.join(forms)})(?!\.?\w)(?:(?<=\.\w)\.)?")
 
 
+def _joined(text: str) -> str:
+    """Write a combining form and its word as one: "hépato-splénomégalie"."""
+    return _COMBINING.sub(r"\1", text)
+
+
 def _ordinal(text: str) -> str:
     """Write the number of a degree in full: "brûlure du 3° degré" is "du troisième degré"."""
     return _DEGREE.sub(lambda found: _ORDINALS[int(found[1]) - 1], text)
@@ -202,6 +211,7 @@ RULES: Mapping[str, Callable[[str], str]] = {
     "unspecified": _without_unspecified,
     "abbreviation": _expanded,
     "ordinal": _ordinal,
+    "hyphen": _joined,
     "shell": _without_shell,
     "dose": _without_dose,
     "inversion": _in_order,

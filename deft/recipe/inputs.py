@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from deft.corpora.deft2020 import read_t1, read_t2
-from deft.corpora.delimited import read_table
+from deft.corpora.delimited import read_rows
 from deft.corpora.pairs import read_pairs
 from deft.corpora.split import held_out as held_out_document
 from deft.errors import InputError
@@ -55,9 +55,9 @@ class HeldOut:
         terms: list[str] = []
         cuis: set[str] = set()
         for path in paths:
-            table = read_table(path, ("lay", "technical", "cuis"))
-            terms += [*table["lay"], *table["technical"]]
-            cuis.update(cui.strip() for cell in table["cuis"] for cui in cell.split(";"))
+            for _, row in read_rows(path, ("lay", "technical", "cuis")):
+                terms += [row["lay"], row["technical"]]
+                cuis.update(cui.strip() for cui in row["cuis"].split(";"))
         names = atoms.loc[atoms["cui"].isin(cuis), "string"]
         return cls(TermFilter([*terms, *names]), frozenset(cuis))
 
@@ -143,8 +143,9 @@ def _named(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> pd.D
     Columns `cui`, `language`, `string` and `key`, its normalised form; at most `names_per_concept` in a
     language.
     """
-    table = read_table(params.mentions, ("doc", "mention", "cui"))
-    table = table[[not held_out_document(doc, params.mentions_held_out) for doc in table["doc"]]]
+    rows = read_rows(params.mentions, ("doc", "mention", "cui"))
+    kept = [row for _, row in rows if not held_out_document(row["doc"], params.mentions_held_out)]
+    table = pd.DataFrame(kept, columns=["doc", "mention", "cui"], dtype="str")
     mentions = pd.DataFrame({"cui": table["cui"].str.split(";"), "string": table["mention"].map(clean)})
     mentions = mentions.explode("cui").assign(language="FRE", cui=lambda frame: frame["cui"].str.strip())
     mentions = mentions[

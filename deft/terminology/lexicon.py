@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TypeAlias
 
-from deft.corpora.delimited import read_rows, read_table
+from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.terminology.cui import is_cui
 from deft.terminology.semantic_groups import GROUPS
 from deft.text import clean
 
-if TYPE_CHECKING:
-    import pandas as pd
+_Row: TypeAlias = tuple[int, Mapping[str, str]]
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +81,7 @@ def read_terms(path: str | Path, column: str = "Terme") -> list[str]:
     InputError
         The file is no table, the column is not there, or a term is empty.
     """
-    return _terms(path, read_table(path, (column,)), column)
+    return _terms(path, read_rows(path, (column,)), column)
 
 
 def read_queries(path: str | Path, column: str = "Terme", group_column: str | None = None) -> list[QueryRow]:
@@ -99,7 +98,7 @@ def read_queries(path: str | Path, column: str = "Terme", group_column: str | No
     columns = (column,) if group_column is None else (column, group_column)
     rows: list[QueryRow] = []
     without: list[int] = []
-    for number, (line, cells) in enumerate(read_rows(path, columns, mixed=True), start=1):
+    for number, (line, cells) in enumerate(read_rows(path, columns), start=1):
         text, group = clean(cells[column]), "" if group_column is None else cells[group_column].strip()
         if group not in {"", *GROUPS}:
             logger.warning(
@@ -133,12 +132,11 @@ def read_lexicon(
     InputError
         The file is no table, the column of terms is not there, or a term is empty.
     """
-    table = read_table(path, (term,))
-    terms = _terms(path, table, term)
-    blank = [""] * len(terms)
-    explanations = table[explanation].map(clean) if explanation in table else blank
-    origins = table[sources].map(clean) if sources in table else blank
-    return [LexiconEntry(*row) for row in zip(terms, explanations, origins, strict=True)]
+    rows = read_rows(path, (term,))
+    return [
+        LexiconEntry(text, *(clean(row.get(name, "")) for name in (explanation, sources)))
+        for text, (_, row) in zip(_terms(path, rows, term), rows, strict=True)
+    ]
 
 
 def read_gold(
@@ -171,20 +169,17 @@ def read_gold(
         or missing.
     """
     where = where or {}
-    table = read_table(path, (query_column, cui_column, *where, *columns))
+    rows: Iterable[_Row] = read_rows(path, (query_column, cui_column, *where, *columns))
     for column, value in where.items():
-        kept = table[table[column] == value]
-        if kept.empty:
-            found = ", ".join(sorted(table[column].unique())[:10])
+        kept = [(line, row) for line, row in rows if row[column] == value]
+        if not kept:
+            found = ", ".join(sorted({row[column] for _, row in rows})[:10])
             raise InputError(f"no row with {value!r}.", path=path, field=column, remedy=f"It has {found}.")
-        table = kept
-    queries, answers = _terms(path, table, query_column), _cuis(path, table, cui_column)
-    others = [name for name in table.columns if name not in {query_column, cui_column, ""}]
-    rows = table[others].map(clean).to_dict("records")
-    return [
-        GoldMapping(query, cuis, {str(name): value for name, value in row.items()})
-        for query, cuis, row in zip(queries, answers, rows, strict=True)
-    ]
+        rows = kept
+    queries, answers = _terms(path, rows, query_column), _cuis(path, rows, cui_column)
+    known = {query_column, cui_column, ""}
+    others = [{name: clean(cell) for name, cell in row.items() if name not in known} for _, row in rows]
+    return [GoldMapping(*parts) for parts in zip(queries, answers, others, strict=True)]
 
 
 def read_cuis(path: str | Path, column: str = "CUI") -> list[frozenset[str]]:
@@ -195,27 +190,28 @@ def read_cuis(path: str | Path, column: str = "CUI") -> list[frozenset[str]]:
     InputError
         The file is no table, the column is not there, or a CUI is malformed or missing.
     """
-    return _cuis(path, read_table(path, (column,)), column)
+    return _cuis(path, read_rows(path, (column,)), column)
 
 
-def _terms(path: str | Path, table: pd.DataFrame, column: str) -> list[str]:
-    terms = [clean(value) for value in table[column]]
-    for line, term in zip(table.index, terms, strict=True):
+def _terms(path: str | Path, rows: Iterable[_Row], column: str) -> list[str]:
+    terms = []
+    for line, row in rows:
+        term = clean(row[column])
         if not term:
             remedy = "Fill it in or remove the row."
             raise InputError("is empty.", path=path, line=line, field=column, remedy=remedy)
+        terms.append(term)
     return terms
 
 
-def _cuis(path: str | Path, table: pd.DataFrame, column: str) -> list[frozenset[str]]:
-    rows = []
-    for line, cell in zip(table.index, table[column], strict=True):
-        cuis = frozenset(cui.strip() for cui in cell.split(";") if cui.strip())
+def _cuis(path: str | Path, rows: Iterable[_Row], column: str) -> list[frozenset[str]]:
+    found = []
+    for line, row in rows:
+        cuis = frozenset(cui.strip() for cui in row[column].split(";") if cui.strip())
         wrong = sorted(cui for cui in cuis if not is_cui(cui))
         if wrong or not cuis:
-            found = ", ".join(wrong) or "nothing"
-            problem = f"expected CUIs such as C0012569, found {found}."
+            problem = f"expected CUIs such as C0012569, found {', '.join(wrong) or 'nothing'}."
             remedy = "Separate several CUIs by semicolons."
             raise InputError(problem, path=path, line=line, field=column, remedy=remedy)
-        rows.append(cuis)
-    return rows
+        found.append(cuis)
+    return found

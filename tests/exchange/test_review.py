@@ -340,7 +340,7 @@ class TestApply:
             "absent.xlsx": (None, "No such file"),
             "empty.csv": (b"\n;;\n", "is empty"),
             "quote.csv": (b'id;query;cui;decision\n"p1;a;C1;accept\n', ":2: is not a readable table"),
-            "bytes.csv": (b"id;query\n\x81\x8d", "neither UTF-8 nor Windows-1252"),
+            "bytes.csv": (b"id;query\n\x81\x8d", ":1: needs one column 'cui' and one 'decision'"),
             "text.xlsx": (b"id;query", "no readable workbook"),
         }
         for name, (data, problem) in cases.items():

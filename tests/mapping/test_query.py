@@ -1,5 +1,6 @@
 """Other ways to write a query."""
 
+import re
 import time
 from pathlib import Path
 
@@ -7,21 +8,21 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from deft.corpora.delimited import read_table
+from deft.corpora.delimited import read_rows
 from deft.mapping.query import ABBREVIATIONS, RULES, Variant, understand
 from deft.text import clean, fold
 
-QUERIES = read_table(Path(__file__).with_name("queries.tsv"), ("query", "variant", "rule"))
-TABLE = read_table(ABBREVIATIONS, ("abbreviation", "expansion"))
+QUERIES = read_rows(Path(__file__).with_name("queries.tsv"), ("query", "variant", "rule"))
+TABLE = read_rows(ABBREVIATIONS, ("abbreviation", "expansion"))
 
 
-@pytest.mark.parametrize(("query", "variant", "rule"), list(QUERIES.itertuples(index=False)))
+@pytest.mark.parametrize(("query", "variant", "rule"), QUERIES.cells)
 def test_first_variant(query, variant, rule):
     assert understand(query).variants[0] == Variant(variant, rule)
 
 
 def test_every_rule_has_a_query():
-    assert set(QUERIES["rule"]) == set(RULES)
+    assert {row["rule"] for _, row in QUERIES} == set(RULES)
 
 
 @pytest.mark.parametrize(
@@ -74,19 +75,20 @@ def test_the_query_itself_is_cleaned():
 
 
 def test_abbreviations_are_unambiguous_and_in_capitals():
-    assert len(TABLE) >= 200
-    assert TABLE["abbreviation"].is_unique
-    assert TABLE["abbreviation"].str.fullmatch(r"[A-Z][A-Z0-9]+(-[A-Z]+)?").all()
-    assert TABLE["expansion"].map(lambda text: text == clean(text) != "").all()
-    assert not {"IVG", "IRA", "PAC", "SEP"} & set(TABLE["abbreviation"])
+    assert len(TABLE.cells) >= 200
+    short = [row["abbreviation"] for _, row in TABLE]
+    assert len(set(short)) == len(short)
+    assert all(re.fullmatch(r"[A-Z][A-Z0-9]+(-[A-Z]+)?", text) for text in short)
+    assert all(row["expansion"] == clean(row["expansion"]) != "" for _, row in TABLE)
+    assert not {"IVG", "IRA", "PAC", "SEP"} & set(short)
 
 
-@pytest.mark.parametrize("row", list(TABLE.itertuples(index=False)), ids=lambda row: row[0])
+@pytest.mark.parametrize("row", TABLE.cells, ids=lambda row: row[0])
 def test_each_abbreviation_is_found_with_and_without_dots(row):
-    dotted = "".join(f"{letter}." for letter in row.abbreviation)
-    forms = [row.abbreviation] if "-" in row.abbreviation else [row.abbreviation, dotted]
-    for form in forms:
-        assert understand(f"{form} grave").variants[0].text == f"{row.expansion} grave"
+    abbreviation, expansion = row
+    dotted = "".join(f"{letter}." for letter in abbreviation)
+    for form in [abbreviation] if "-" in abbreviation else [abbreviation, dotted]:
+        assert understand(f"{form} grave").variants[0].text == f"{expansion} grave"
 
 
 @pytest.mark.parametrize("piece", [", ", "1 ", "a SAI", "SAI ", "1,", "(", "j'ai ", "A.", "S.A.I. ", "aux "])
