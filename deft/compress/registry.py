@@ -16,7 +16,8 @@ from deft.compress.quantize import Made, Start, with_inc, with_onnxruntime
 from deft.encoder.bundle import MODEL, PROBES, TOKENIZER, EncoderInfo, bundle_folder
 from deft.encoder.runtime import Encoder, seal
 from deft.errors import GateError, InputError
-from deft.training.export import save_graph, silent
+from deft.training.base import quiet
+from deft.training.export import save_graph
 from deft.training.origin import write_card
 from deft.variants import VARIANTS, Variant, known_variant
 
@@ -57,7 +58,7 @@ def make_variant(fp32: Path, out: Path, name: str, *, model: Path | None = None)
     original = Encoder.open(fp32)
     if original.info.precision != "fp32":
         raise InputError("is already quantized.", path=fp32, remedy="Give the fp32 encoder.")
-    with silent(), bundle_folder(out) as folder:
+    with quiet(), bundle_folder(out) as folder:
         made = METHODS[variant.method](Start(fp32, model, folder), **variant.settings)
         save_graph(made.graph, folder / MODEL)
         (folder / TOKENIZER).write_bytes((fp32 / TOKENIZER).read_bytes())

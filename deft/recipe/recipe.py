@@ -27,7 +27,8 @@ from deft.recipe.params import RecipeParams
 from deft.recipe.pretrain import TeacherVectors, Trainer
 from deft.recipe.vocabulary import train_tokenizer, transfer_embeddings
 from deft.terminology.rrf import find
-from deft.training.export import export, silent
+from deft.training.base import quiet
+from deft.training.export import export
 from deft.training.origin import Origin
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def carry_embeddings(teacher: Path, tokenizer: Tokenizer, pairs: Sequence[tuple[
 def build_student(teacher: Path, words: np.ndarray) -> BertModel:
     """Give the teacher's layers the word embeddings of another vocabulary, of shape (tokens, dimension)."""
     student = _load_bert(teacher)
-    with silent(), torch.no_grad():
+    with quiet(), torch.no_grad():
         student.resize_token_embeddings(len(words), mean_resizing=False)
         student.get_input_embeddings().weight.copy_(torch.from_numpy(words))
     return student
@@ -176,7 +177,7 @@ def save_student(student: BertModel, vocabulary: Path, folder: Path) -> None:
     positions = min(_POSITIONS, int(student.config.max_position_embeddings))
     names = {f"{name}_token": f"[{name.upper()}]" for name in ("pad", "unk", "cls", "sep", "mask")}
     inner = folder / "plain"
-    with silent():
+    with quiet():
         copy.deepcopy(student).half().save_pretrained(inner)
         tokenizer = PreTrainedTokenizerFast(
             tokenizer_file=str(vocabulary), model_max_length=positions, **names
@@ -192,7 +193,7 @@ def save_student(student: BertModel, vocabulary: Path, folder: Path) -> None:
 def _load_bert(folder: Path) -> BertModel:
     from transformers import BertModel
 
-    with silent():
+    with quiet():
         model: BertModel = BertModel.from_pretrained(folder, add_pooling_layer=False, dtype=torch.float32)
     return model
 

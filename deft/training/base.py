@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -64,13 +66,18 @@ def load_base(base: str, texts: Sequence[str] = (), *, seed: int = 13) -> Senten
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the progress bars and notices of transformers inside the block."""
+    """Keep libraries and their progress bars from writing about their own affairs inside the block."""
     verbosity, bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
+        logging.disable(disabled)
         transformers_logging.set_verbosity(verbosity)
         if bars:
             transformers_logging.enable_progress_bar()

@@ -9,10 +9,7 @@ exported with plain attention.
 from __future__ import annotations
 
 import inspect
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -130,7 +127,7 @@ def export(
     GateError
         The cosine of a probe's vectors from PyTorch and from ONNX is under 1 - `params.tolerance`.
     """
-    with silent():
+    with quiet():
         model = load_model(Path(model_dir))
         max_length = min(params.max_length, model.max_length)
         reference = model.reference(PROBES, max_length)
@@ -307,19 +304,6 @@ def save_graph(graph: onnx.ModelProto, path: Path) -> None:
         part.doc_string = ""
     del graph.graph.value_info[:]
     onnx.save(graph, path)
-
-
-@contextmanager
-def silent() -> Iterator[None]:
-    """Keep exporters, quantizers and their progress bars from writing about their own affairs."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.ERROR)
-    try:
-        with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)
 
 
 def _parts(sentence: Any, model_dir: Path) -> tuple[Any, Literal["mean", "cls"]]:  # noqa: ANN401 - untyped library

@@ -15,7 +15,7 @@ pytest.importorskip("optuna")
 
 from deft.bench import tune as module
 from deft.bench.tune import Trial, Tuned, TuneParams, candidates, store, tune
-from deft.encoder.bundle import FILES
+from deft.encoder.bundle import CARD, FILES
 from deft.encoder.runtime import Encoder
 from deft.encoder.settings import Settings, processor_level, read_settings, usable_cores, write_settings
 from deft.errors import GateError, InputError
@@ -194,7 +194,9 @@ def test_settings_are_stored_beside_the_model_and_those_of_other_processors_stay
     store(tuned_with(found), folder, tmp_path / "new")
     assert read_settings(tmp_path / "new") == expected
     assert Encoder.open(tmp_path / "new").fingerprint == Encoder.open(fp32_bundle).fingerprint
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted((*FILES, "runtime.json"))
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == sorted(
+        (*FILES, CARD, "runtime.json")
+    )
 
 
 def test_candidates_are_made_once_from_the_table_of_variants(fp32_bundle, tmp_path):

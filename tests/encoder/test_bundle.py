@@ -87,9 +87,7 @@ def test_another_tokenizer_is_refused(copy):
         Encoder.open(copy)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("precision", "fp8"), ("dimension", "wide"), ("engine", "tensorrt")]
-)
+@pytest.mark.parametrize(("field", "value"), [("precision", "fp8"), ("dimension", "wide"), ("engine", 5)])
 def test_a_malformed_fact_is_refused_by_name(folder, field, value):
     facts = json.loads((folder / "encoder.json").read_text())
     (folder / "encoder.json").write_text(json.dumps({**facts, field: value}))
