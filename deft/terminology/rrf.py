@@ -83,14 +83,29 @@ def find(folder: Path, name: str, *, optional: bool = False) -> Path | None:
     Raises
     ------
     InputError
-        It is not there and not optional.
+        It is not there and not optional, or it is in parts or packed.
     """
-    for place in (Path(folder), Path(folder) / "META"):
+    folder = Path(folder)
+    for place in (folder, folder / "META"):
         for candidate in (place / name, place / f"{name}.gz"):
             if candidate.is_file():
                 return candidate
+    splits = (f"{name}.[a-z][a-z]", f"{name}.[a-z][a-z].gz")
+    parts = sorted(
+        part for place in (folder, folder / "META") for form in splits for part in place.glob(form)
+    )
+    if parts:  # as the archives of a release hold large files
+        whole = parts[0].with_name(name + ".gz" * (parts[0].suffix == ".gz"))
+        command = f"cat {' '.join(map(str, parts))} > {whole}"
+        raise InputError(f"{name} is in {len(parts)} parts.", path=folder, remedy=f"Join them: {command}")
     if optional:
         return None
+    archives = (
+        [folder] if folder.suffix in {".zip", ".nlm"} else [*folder.glob("*.zip"), *folder.glob("*.nlm")]
+    )
+    if archives:
+        remedy = f"Unpack it, and give the folder that holds META: unzip {archives[0]}"
+        raise InputError("is the archive of a release.", path=archives[0], remedy=remedy)
     raise InputError(
         f"no {name} (or {name}.gz) here.",
         path=folder,
@@ -184,7 +199,12 @@ def stream_retired(folder: Path) -> Iterator[pa.RecordBatch]:
         A line is malformed.
     """
     path = _filled(find(folder, "MRCUI.RRF", optional=True))
-    return _stream_columns(path, MRCUI, {"CUI1": "cui", "REL": "relation", "CUI2": "target"})
+    for batch in _stream_columns(path, MRCUI, {"CUI1": "cui", "REL": "relation", "CUI2": "target"}):
+        known = pc.match_substring_regex(batch["target"], f"{_CUI}|^$")
+        if path is not None and not pc.all(known).as_py():
+            wrong = batch.rename_columns(["CUI1", "REL", "CUI2"])
+            _check(path, MRCUI, wrong, "CUI2", pc.invert(known), "expected a CUI or nothing")
+        yield batch
 
 
 def read_retired(folder: Path) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 import gzip
 import logging
+import subprocess
 
 import pytest
 from demo import ATOMS, Atom, write_lines, write_umls
@@ -263,3 +264,36 @@ class TestOtherFiles:
         write_lines(tmp_path / name, [line])
         with pytest.raises(InputError, match=rf"{name}:1: expected {count} fields and a trailing bar"):
             read(tmp_path)
+
+
+class TestReleasesAsTheyCome:
+    def test_parts_are_to_be_joined(self, tmp_path):
+        meta = tmp_path / "META"
+        meta.mkdir()
+        for part in ("aa", "ab"):
+            write_lines(meta / f"MRCONSO.RRF.{part}.gz", GOOD)
+        with pytest.raises(
+            InputError, match=r"MRCONSO.RRF is in 2 parts\. Join them: cat .*aa\.gz .*ab\.gz > "
+        ) as caught:
+            read_atoms(tmp_path)
+        command = str(caught.value).partition("Join them: ")[2]
+        subprocess.run(["sh", "-c", command], check=True)
+        assert len(read_atoms(tmp_path)) == 2 * len([atom for atom in ATOMS if atom.suppress == "N"])
+
+    @pytest.mark.parametrize("given", ["folder", "file"])
+    def test_an_archive_is_to_be_unpacked(self, tmp_path, given):
+        archive = tmp_path / "umls-2026AA-metathesaurus-full.zip"
+        archive.write_bytes(b"PK")
+        with pytest.raises(InputError, match=r"full\.zip: is the archive of a release\. Unpack it"):
+            read_atoms(tmp_path if given == "folder" else archive)
+
+    def test_a_retired_cui_leads_to_a_cui_or_nowhere(self, tmp_path):
+        write_umls(tmp_path)
+        good = ["C0000008|2018AA|SY|||C0000001|Y|", "C0000009|2018AA|DEL||||Y|"]
+        write_lines(tmp_path / "MRCUI.RRF", good)
+        assert read_retired(tmp_path)["target"].to_list() == ["C0000001", ""]
+        write_lines(tmp_path / "MRCUI.RRF", [*good, "C0000010|2018AA|SY|||C12|Y|"])
+        with pytest.raises(
+            InputError, match=r"MRCUI\.RRF:3: field CUI2: expected a CUI or nothing, found 'C12'"
+        ):
+            read_retired(tmp_path)
