@@ -25,7 +25,7 @@ from deft.bench.systems import (
 )
 from deft.corpora.deft2020 import SentencePair, read_t1
 from deft.errors import InputError
-from deft.evaluation.metrics import spearman_rho
+from deft.evaluation.quality import Retrieval, graded_similarity, retrieval
 from deft.progress import Progress
 from deft.terminology.lexicon import GoldMapping, read_gold
 from deft.terminology.rrf import read_atoms
@@ -321,12 +321,11 @@ class _Runs:
 
     def _quality(self) -> dict[str, Any]:
         texts = self.data.gold_texts
-        place = {text: row for row, text in enumerate(texts)}
         found = {}
         for system in self.systems:
             _, vectors = self._encode(system, texts, timed=False)
             assert vectors is not None
-            found[system.name] = quality(self.data, vectors, place)
+            found[system.name] = quality(self.data, vectors)
         return {
             "queries": len(self.data.queries),
             "names": len(self.data.names),
@@ -335,7 +334,19 @@ class _Runs:
         }
 
 
-def quality(data: BenchData, vectors: np.ndarray, place: Mapping[str, int]) -> dict[str, float]:
+@dataclass(frozen=True)
+class _Stored:
+    """Vectors that were made in another process, as an encoder of their texts."""
+
+    place: Mapping[str, int]
+    vectors: np.ndarray
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """Return the vectors of texts."""
+        return self.vectors[[self.place[text] for text in texts]]
+
+
+def quality(data: BenchData, vectors: np.ndarray) -> dict[str, float]:
     """Return recall@1 of lay terms among the names, and Spearman of graded pairs, where there is gold.
 
     Parameters
@@ -343,27 +354,23 @@ def quality(data: BenchData, vectors: np.ndarray, place: Mapping[str, int]) -> d
     data
         The gold.
     vectors
-        Unit vectors of its texts, one a row.
-    place
-        The row of each text.
+        Unit vectors of its texts (`BenchData.gold_texts`), one a row.
     """
+    encoder = _Stored({text: row for row, text in enumerate(data.gold_texts)}, vectors)
     found: dict[str, float] = {}
     if data.queries:
         names = list(data.names)
-        table = vectors[[place[name] for name in names]]
-        best = [int(np.argmax(np.round(table @ vectors[place[item.query]], 6))) for item in data.queries]
         right = [
-            not item.cuis.isdisjoint(data.names[names[row]])
-            for item, row in zip(data.queries, best, strict=True)
+            {row for row, name in enumerate(names) if not item.cuis.isdisjoint(data.names[name])}
+            for item in data.queries
         ]
-        found["recall_at_1"] = round(float(np.mean(right)), 4)
+        queries, clusters = [item.query for item in data.queries], [min(item.cuis) for item in data.queries]
+        found["recall_at_1"] = retrieval(
+            Retrieval.of(queries, names, right, [()] * len(queries), clusters), encoder
+        ).value
     if data.pairs:
-        sides = [[place[side] for side in (pair.source, pair.target)] for pair in data.pairs]
-        left, right_side = (vectors[list(rows)] for rows in zip(*sides, strict=True))
-        cosines = np.round((left * right_side).sum(axis=1), 6)
-        grades = [pair.grade or 0.0 for pair in data.pairs]
-        found["spearman"] = round(float(spearman_rho(grades, cosines)), 4)
-    return found
+        found["spearman"] = graded_similarity(data.pairs, encoder).value
+    return {name: round(value, 4) for name, value in found.items()}
 
 
 def _sample(texts: list[str], count: int, rng: np.random.Generator) -> list[str]:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from deft.compress.registry import make_variant
@@ -16,10 +14,9 @@ from deft.config import Params, QuantizeParams
 from deft.corpora.deft2020 import SentencePair, SentenceSet, read_t1, read_t2
 from deft.encoder.runtime import Encoder
 from deft.errors import GateError
-from deft.evaluation.deft_tasks import answer_ranks, rank_targets
-from deft.evaluation.metrics import Statistic, difference, recall_at_k, spearman_rho
+from deft.evaluation.quality import Measured, Retrieval, graded_similarity, parallel_sentences, retrieval
 from deft.files import write_json
-from deft.mapping.grades import GRADES, GradeModel, TextEncoder, gold_grades, similarities
+from deft.mapping.grades import GRADES, GradeModel, TextEncoder
 from deft.progress import Progress
 
 
@@ -147,18 +144,16 @@ class QualityItems:
             pd.concat([names[own], others]),
         )
 
-
-class Measured(NamedTuple):
-    """A metric, the columns it is computed from, a row an item, and what is independent, a label an item."""
-
-    statistic: Statistic
-    columns: tuple[np.ndarray, ...]
-    clusters: list[str]
-
     @property
-    def value(self) -> float:
-        """The metric of all items."""
-        return float(self.statistic(*self.columns))
+    def retrieval(self) -> Retrieval:
+        """The queries, each of which looks for another name of its concept among all strings but itself."""
+        codes, strings = pd.factorize(self.names["string"])
+        place = {string: row for row, string in enumerate(strings)}
+        rows_of = pd.Series(codes).groupby(self.names["cui"].to_numpy()).agg(set)
+        queries, cuis = self.queries["left"].to_list(), self.queries["cui"].to_list()
+        own = [{place[query]} if query in place else set() for query in queries]
+        relevant = [rows_of[cui] - ignored for cui, ignored in zip(cuis, own, strict=True)]
+        return Retrieval.of(queries, list(strings), relevant, own, cuis)
 
 
 def quality(items: QualityItems, encoder: TextEncoder) -> dict[str, Measured]:
@@ -169,17 +164,12 @@ def quality(items: QualityItems, encoder: TextEncoder) -> dict[str, Measured]:
     names of one concept.
     """
     found: dict[str, Measured] = {}
-    first = partial(recall_at_k, k=1)
     if items.pairs:
-        cosines = similarities(items.pairs, encoder, ("cosine",))[:, 0]
-        columns = gold_grades(items.pairs), np.round(cosines, 6)
-        found["spearman"] = Measured(spearman_rho, columns, [pair.source for pair in items.pairs])
+        found["spearman"] = graded_similarity(items.pairs, encoder)
     if items.sets:
-        ranks = answer_ranks(items.sets, rank_targets(items.sets, encoder))
-        found["accuracy"] = Measured(first, (ranks,), [item.source for item in items.sets])
+        found["accuracy"] = parallel_sentences(items.sets, encoder)
     if len(items.queries):
-        ranks = _synonym_ranks(items, encoder)
-        found["recall_at_1"] = Measured(first, (ranks,), items.queries["cui"].to_list())
+        found["recall_at_1"] = retrieval(items.retrieval, encoder)
     return found
 
 
@@ -191,32 +181,7 @@ def compare(
         name: {
             "fp32": before.value,
             "int8": int8[name].value,
-            "difference": difference(
-                before.statistic,
-                before.columns,
-                int8[name].columns,
-                clusters=before.clusters,
-                resamples=resamples,
-                seed=seed,
-            ).to_dict(),
+            "difference": before.change_to(int8[name], resamples=resamples, seed=seed).to_dict(),
         }
         for name, before in fp32.items()
     }
-
-
-def _synonym_ranks(items: QualityItems, encoder: TextEncoder) -> np.ndarray:
-    """Rank of the nearest other name of each query's concept among all strings but the query itself."""
-    codes, strings = pd.factorize(items.names["string"])
-    vectors = encoder.encode(list(strings))
-    place = {string: row for row, string in enumerate(strings)}
-    rows_of = pd.Series(codes).groupby(items.names["cui"].to_numpy()).agg(list)
-    queries = items.queries["left"].to_list()
-    ranks = np.zeros(len(queries), dtype=np.intp)
-    for row, (query, cui, vector) in enumerate(
-        zip(queries, items.queries["cui"], encoder.encode(queries), strict=True)
-    ):
-        cosines = np.round(vectors @ vector, 6)
-        if query in place:
-            cosines[place[query]] = -2.0
-        ranks[row] = 1 + int((cosines > cosines[rows_of[cui]].max()).sum())
-    return ranks

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import Field
 
 from deft.config import Block
@@ -17,12 +16,12 @@ from deft.corpora.deft2020 import read_t2
 from deft.corpora.pairs import read_pairs
 from deft.encoder.runtime import Encoder
 from deft.evaluation.baseline import NgramEncoder
-from deft.evaluation.deft_tasks import answer_ranks, rank_targets
-from deft.evaluation.linking import first_ranks
-from deft.evaluation.metrics import Statistic, bootstrap, difference, recall_at_k, spearman_rho
+from deft.evaluation.linking import clusters_of, first_ranks
+from deft.evaluation.metrics import recall_at_k
+from deft.evaluation.quality import Measured, graded_similarity, parallel_sentences
 from deft.evaluation.trial import MappingDetail, MappingTrial
 from deft.index.build import build_index
-from deft.mapping.grades import TextEncoder, gold_grades, similarities
+from deft.mapping.grades import TextEncoder
 from deft.mapping.mapper import TermMapper
 from deft.terminology.lexicon import read_gold
 from deft.terminology.rrf import AtomFilter
@@ -30,7 +29,7 @@ from deft.terminology.rrf import AtomFilter
 DEPTHS = (1, 8, 64)
 NGRAMS = "ngrams"
 
-_Measured = dict[str, tuple[Statistic, tuple[np.ndarray, ...]]]
+_Measures = dict[str, Measured]
 
 
 class GoldSet(Block):
@@ -85,7 +84,7 @@ def evaluate_encoders(
     InputError
         A file or an encoder cannot be read.
     """
-    measured: dict[str, _Measured] = {NGRAMS: {}}
+    measured: dict[str, _Measures] = {NGRAMS: {}}
     for name, folder in encoders.items():
         with tempfile.TemporaryDirectory() as scratch:
             index = Path(scratch) / "index"
@@ -101,18 +100,13 @@ def evaluate_encoders(
     first = measured[next(iter(encoders))]
     return {
         "systems": {
-            name: {
-                key: asdict(bootstrap(statistic, *columns, resamples=resamples, seed=seed))
-                for key, (statistic, columns) in own.items()
-            }
+            name: {key: asdict(found.interval(resamples=resamples, seed=seed)) for key, found in own.items()}
             for name, own in measured.items()
         },
         "differences": {
             name: {
-                key: asdict(
-                    difference(statistic, columns, measured[name][key][1], resamples=resamples, seed=seed)
-                )
-                for key, (statistic, columns) in first.items()
+                key: asdict(found.change_to(measured[name][key], resamples=resamples, seed=seed))
+                for key, found in first.items()
             }
             for name in list(encoders)[1:]
         },
@@ -129,25 +123,25 @@ def _trials(mapper: TermMapper, data: EncoderEvaluation, *, progress: bool) -> d
     return trials
 
 
-def _mapping(trials: Mapping[str, MappingTrial], rankings: Mapping[str, Any]) -> _Measured:
+def _mapping(trials: Mapping[str, MappingTrial], rankings: Mapping[str, Any]) -> _Measures:
     return {
-        f"{name} recall@{k}": (partial(recall_at_k, k=k), (first_ranks(trial.gold, rankings[name]),))
+        f"{name} recall@{k}": Measured(
+            partial(recall_at_k, k=k), (first_ranks(trial.gold, rankings[name]),), clusters_of(trial.gold)
+        )
         for name, trial in trials.items()
         for k in DEPTHS
     }
 
 
-def _sentences(data: EncoderEvaluation, encoder: TextEncoder | None) -> _Measured:
+def _sentences(data: EncoderEvaluation, encoder: TextEncoder | None) -> _Measures:
     """Score an encoder, or if None character n-grams, on sentences."""
-    measured: _Measured = {}
+    measured: _Measures = {}
     for name, path in data.graded.items():
         pairs = read_pairs(path, grade="score")
         texts = [text for pair in pairs for text in (pair.source, pair.target)]
-        cosines = similarities(pairs, encoder or NgramEncoder.fit(texts), ("cosine",))[:, 0]
-        measured[f"{name} Spearman"] = (spearman_rho, (gold_grades(pairs), cosines))
+        measured[f"{name} Spearman"] = graded_similarity(pairs, encoder or NgramEncoder.fit(texts))
     for name, path in data.sets.items():
         sets = read_t2(path)
         texts = [text for item in sets for text in (item.source, *item.targets)]
-        ranks = answer_ranks(sets, rank_targets(sets, encoder or NgramEncoder.fit(texts)))
-        measured[f"{name} accuracy"] = (partial(recall_at_k, k=1), (ranks,))
+        measured[f"{name} accuracy"] = parallel_sentences(sets, encoder or NgramEncoder.fit(texts))
     return measured

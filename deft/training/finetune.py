@@ -29,7 +29,7 @@ from deft.files import atomic_folder, cannot_write, read_json, sha256, write_jso
 from deft.progress import Progress
 from deft.training.base import load_base, quiet
 from deft.training.checkpoints import Checkpoints
-from deft.training.dev_metrics import PRIMARY, DevEvaluator, Retrieval
+from deft.training.dev_metrics import PRIMARY, DevEvaluator, synonym_retrieval
 from deft.training.origin import Origin
 from deft.training.sampler import ConceptBatchSampler
 from deft.training.training_data import TrainingConcepts, TrainingData, mine_negatives
@@ -324,7 +324,7 @@ def _arguments(
 def _evaluator(data: TrainingData, params: FinetuneParams) -> DevEvaluator:
     lefts = _sample(data.synonyms_dev["left"].unique().tolist(), _DEV_QUERIES, params.seed)
     pairs = data.synonyms_dev[data.synonyms_dev["left"].isin(lefts)]
-    retrieval = Retrieval(pairs, _sample(data.strings, _DEV_DISTRACTORS, params.seed), data.concepts)
+    retrieval = synonym_retrieval(pairs, _sample(data.strings, _DEV_DISTRACTORS, params.seed), data.concepts)
     return DevEvaluator(
         retrieval, data.graded_dev, graded_weight=params.graded_weight, batch_size=params.batch_size
     )

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("sentence_transformers")
 
 from deft.errors import InputError
-from deft.training.dev_metrics import DevEvaluator, Retrieval
+from deft.training.dev_metrics import DevEvaluator, synonym_retrieval
 from deft.training.training_data import TrainingConcepts
 
 NAMES = [
@@ -50,7 +50,7 @@ GRADED = graded(("toux", "cough", 5), ("fièvre", "asthme", 4), ("toux", "fever"
 def evaluate(
     distractors: list[str], pairs: pd.DataFrame | None = None, weight: float = 1.0
 ) -> dict[str, float]:
-    retrieval = Retrieval(PAIRS, distractors, TrainingConcepts(NAMES))
+    retrieval = synonym_retrieval(PAIRS, distractors, TrainingConcepts(NAMES))
     return DevEvaluator(retrieval, graded() if pairs is None else pairs, graded_weight=weight, batch_size=2)(
         Model()
     )
@@ -69,17 +69,11 @@ def test_any_name_of_the_concept_counts_and_the_query_itself_does_not() -> None:
     assert evaluate(["Fièvre"])["mrr"] == 1
 
 
-def test_a_tie_counts_against_the_right_answer() -> None:
-    retrieval = Retrieval(PAIRS.iloc[:1], ["asthme"], TrainingConcepts(NAMES))
-    same = np.ones((1, 2)) / np.sqrt(2)
-    assert retrieval.ranks(same, np.repeat(same, 2, axis=0)).tolist() == [2]
-
-
 def test_a_query_with_nothing_to_find_is_dropped() -> None:
     pairs = pd.DataFrame(
         [("C1", "fièvre", "Fièvre"), ("C2", "toux", "cough")], columns=["cui", "left", "right"]
     )
-    assert Retrieval(pairs, [], TrainingConcepts([])).queries == ["toux"]
+    assert synonym_retrieval(pairs, [], TrainingConcepts([])).queries == ["toux"]
 
 
 def test_score_weighs_the_two_tasks() -> None:
@@ -94,7 +88,7 @@ def test_equal_grades_have_no_correlation() -> None:
 
 
 def test_graded_pairs_alone() -> None:
-    retrieval = Retrieval(PAIRS.iloc[:0], [], TrainingConcepts(NAMES))
+    retrieval = synonym_retrieval(PAIRS.iloc[:0], [], TrainingConcepts(NAMES))
     scores = DevEvaluator(retrieval, GRADED, graded_weight=0.0, batch_size=2)(Model())
     assert scores == pytest.approx({"spearman": 1.0, "score": 1.0})
     with pytest.raises(InputError, match="dev_fraction"):
