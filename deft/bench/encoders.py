@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from deft.bench.limit import count_tokens, limit_of, work_of
+from deft.bench.machine import MIB, hardware, spread, versions
 from deft.bench.process import Measured, measure
-from deft.bench.speed import hardware, processors, spread, versions
+from deft.bench.run import run_system
 from deft.bench.systems import (
     CAREFUL,
     FP32,
@@ -24,6 +25,7 @@ from deft.bench.systems import (
     random_model,
 )
 from deft.corpora.deft2020 import SentencePair, read_t1
+from deft.encoder.settings import usable_cores
 from deft.errors import InputError
 from deft.evaluation.quality import Retrieval, graded_similarity, retrieval
 from deft.progress import Progress
@@ -31,9 +33,7 @@ from deft.terminology.lexicon import GoldMapping, read_gold
 from deft.terminology.rrf import read_atoms
 from deft.variants import COMPARED
 
-_ENCODE = "deft.bench.systems:encode_texts"
 _PRODUCTS = "deft.bench.limit:products"
-_MIB = 1 << 20
 
 Vectors = dict[str, np.ndarray]
 
@@ -193,7 +193,7 @@ def bench_encoders(
         A process failed.
     """
     params = params or BenchParams()
-    threads = params.threads or processors()
+    threads = params.threads or usable_cores()
     measured: dict[str, Any] = {}
     peaks: list[Mapping[str, float]] = []
     steps = (1 + len(shapes)) * params.rounds * len(data.workloads) * (3 + len(params.engines))
@@ -261,15 +261,10 @@ class _Runs:
         self, system: System, texts: Sequence[str], *, keep: bool = True, timed: bool = True
     ) -> tuple[Measured, np.ndarray | None]:
         path = self.work / "vectors.npy" if keep else None
-        request = {
-            "kind": system.kind,
-            "folder": str(system.folder),
-            "threads": self.threads,
-            "texts": list(texts),
-            "seconds": self.params.seconds if timed else 0,
-            "vectors": None if path is None else str(path),
-        }
-        measured = measure(_ENCODE, request, threads=self.threads)
+        seconds = self.params.seconds if timed else 0
+        measured = run_system(
+            system.kind, system.folder, texts, threads=self.threads, seconds=seconds, vectors=path
+        )
         return measured, None if path is None else np.load(path)
 
     def _workload(
@@ -298,8 +293,8 @@ class _Runs:
             "texts_per_second": spread(rates),
             "whole_process_seconds": spread([each.seconds_to_ready for each in rounds]),
             "opening_seconds": spread([each.answer["opened"] for each in rounds]),
-            "peak_memory_mib": spread([each.peak_memory / _MIB for each in rounds], 1),
-            "file_mib": round(system.file_size / _MIB, 2),
+            "peak_memory_mib": spread([each.peak_memory / MIB for each in rounds], 1),
+            "file_mib": round(system.file_size / MIB, 2),
             "cosine_to_fp32": {
                 "mean": round(float(cosines.mean()), 5),
                 "least": round(float(cosines.min()), 5),

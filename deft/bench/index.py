@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from deft.bench.machine import MIB, hardware, versions
 from deft.bench.make_umls import made_strings, make_umls
 from deft.bench.process import measure
-from deft.bench.speed import hardware, processors, versions
+from deft.encoder.settings import usable_cores
 from deft.errors import InputError
 from deft.progress import Progress
 
@@ -29,7 +30,6 @@ GROWING = (
     "query_memory_mib",
 )
 
-_MIB = 1 << 20
 _NEAREST = 10
 _HERE = "deft.bench.index"
 
@@ -114,7 +114,7 @@ def bench_index(
         raise InputError("give one or more sizes of 1 or more.")
     about = {
         "encoder": read_info(encoder).fingerprint,
-        "params": asdict(params) | {"threads": params.threads or processors()},
+        "params": asdict(params) | {"threads": params.threads or usable_cores()},
         "hardware": hardware(),
         "versions": versions(),
     }
@@ -155,11 +155,11 @@ def _point(
 ) -> dict[str, Any]:
     umls, index = work / "umls", work / "index"
     made = make_umls(size, umls, vocabulary=vocabulary, seed=params.seed)
-    threads = params.threads or processors()
+    threads = params.threads or usable_cores()
 
     def run(task: Callable[..., object], **request: Any) -> tuple[dict[str, Any], float]:  # noqa: ANN401
         measured = measure(f"{_HERE}:{task.__name__}", request, threads=threads)
-        return measured.answer, measured.peak_memory / _MIB
+        return measured.answer, measured.peak_memory / MIB
 
     parsed, _ = run(parse, umls=str(umls))
     texts = made_strings(min(size, params.embedded), vocabulary, seed=params.seed)
@@ -181,7 +181,7 @@ def _point(
         "build_peak_memory_mib": round(build_memory, 1),
         "kind": built["kind"],
         "search": built["search"],
-        "disk_mib": round(disk / _MIB, 2),
+        "disk_mib": round(disk / MIB, 2),
         **answered,
         **compared,
     }
@@ -224,7 +224,7 @@ def build(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, An
 
 def query(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, Any]:
     """Open an index and ask it one query after the other."""
-    from deft.bench.speed import own_memory
+    from deft.bench.machine import own_memory
     from deft.mapping.mapper import TermMapper
 
     ready()
@@ -242,7 +242,7 @@ def query(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, An
         "first_query_milliseconds": round(first, 2),
         "query_p50_milliseconds": round(float(np.quantile(rest, 0.5)), 2),
         "query_p99_milliseconds": round(float(np.quantile(rest, 0.99)), 2),
-        "query_memory_mib": round(own_memory() / _MIB, 1),
+        "query_memory_mib": round(own_memory() / MIB, 1),
     }
 
 

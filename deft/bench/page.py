@@ -9,7 +9,7 @@ from math import ceil, floor, log10
 from pathlib import Path
 from typing import Any, Literal
 
-from deft.bench.speed import hardware, versions
+from deft.bench.machine import hardware, versions
 from deft.bench.systems import CAREFUL, PUBLISHED
 from deft.bench.tune import Trial, Tuned
 from deft.files import atomic_write

@@ -90,7 +90,7 @@ def measure(task: str, request: Mapping[str, Any], *, threads: int | None = None
 
 def answer(task: str) -> None:
     """Do the work of the child."""
-    from deft.bench.speed import own_peak_memory
+    from deft.bench.machine import own_peak_memory
 
     channel, sys.stdout = sys.stdout, sys.stderr  # libraries print
     module, _, name = task.partition(":")

@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
-
+from deft.bench.run import Kind, graph_size
 from deft.errors import InputError
 from deft.variants import VARIANTS
-
-Encode = Callable[[list[str]], np.ndarray]
-Kind = Literal["published", "sentence-transformers", "deft"]
 
 PUBLISHED, CAREFUL, FP32 = "published loop", "sentence-transformers", "deft fp32"
 SHAPES = ("camembert-base",)
 
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
-_PUBLISHED_BATCH, _PUBLISHED_TOKENS = 10, 128
-_CAREFUL_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -48,8 +41,6 @@ class System:
     @property
     def file_size(self) -> int:
         """Bytes of the weights on disk; half precision is stored as such."""
-        from deft.bench.speed import graph_size
-
         if self.kind == "deft":
             return graph_size(self.folder)
         return sum(path.stat().st_size for pattern in _WEIGHTS for path in self.folder.glob(pattern))
@@ -160,125 +151,3 @@ def random_model(shape: str, tokenizer: Path, out: Path, *, seed: int = 13) -> P
         words.save_pretrained(plain)
         load_base(str(plain)).save(str(out / "model"))
     return out / "model"
-
-
-def encode_texts(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, Any]:
-    """Encode texts in this process: once from nothing, then again and again for some seconds.
-
-    Parameters
-    ----------
-    request
-        ``kind``, ``folder`` and ``threads`` of the system, ``texts``, ``seconds`` that the warm passes take
-        at least (0: none), and ``vectors``, a file for the vectors, or None.
-    ready
-        Called after the first pass.
-
-    Returns
-    -------
-    ``texts_per_second`` of the warm passes, ``opened``: seconds that opening took, without imports.
-    """
-    open_encoder = _OPENERS[request["kind"]]
-    load = open_encoder()
-    start = time.perf_counter()
-    encode = load(request["folder"], request["threads"])
-    opened = time.perf_counter() - start
-    texts = request["texts"]
-    vectors = encode(texts)
-    ready()
-    if request["vectors"] is not None:
-        np.save(request["vectors"], vectors)
-    return {"opened": opened, "texts_per_second": _warm_rate(encode, texts, request["seconds"])}
-
-
-def _warm_rate(encode: Encode, texts: list[str], seconds: float) -> float | None:
-    if not seconds:
-        return None
-    start, elapsed, passes = time.perf_counter(), 0.0, 0
-    while elapsed < seconds:
-        encode(texts)
-        passes += 1
-        elapsed = time.perf_counter() - start
-    return passes * len(texts) / elapsed
-
-
-def _published() -> Callable[[str, int], Encode]:
-    """PyTorch as it comes: batches of ten in the order of the texts, all padded to 128 tokens."""
-    import torch
-    from transformers import AutoModel, AutoTokenizer
-
-    def load(folder: str, threads: int) -> Encode:
-        torch.set_num_threads(threads)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        model: Any = AutoModel.from_pretrained(folder, dtype=torch.float32).eval()
-        first_token = _pools_first_token(Path(folder))
-
-        def embed(batch: list[str]) -> torch.Tensor:
-            inputs = tokenizer(
-                batch,
-                padding="max_length",
-                max_length=_PUBLISHED_TOKENS,
-                truncation=True,
-                return_tensors="pt",
-            )
-            states = model(**inputs)[0]
-            weights = inputs["attention_mask"].unsqueeze(-1)
-            pooled = states[:, 0] if first_token else (states * weights).sum(1) / weights.sum(1)
-            return torch.nn.functional.normalize(pooled)
-
-        def encode(texts: list[str]) -> np.ndarray:
-            with torch.no_grad():
-                parts = [
-                    embed(texts[row : row + _PUBLISHED_BATCH])
-                    for row in range(0, len(texts), _PUBLISHED_BATCH)
-                ]
-            vectors: np.ndarray = torch.cat(parts).numpy()
-            return vectors
-
-        return encode
-
-    return load
-
-
-def _careful() -> Callable[[str, int], Encode]:
-    """Run sentence-transformers, which sorts by length and pads to the longest of each batch."""
-    import torch
-    from sentence_transformers import SentenceTransformer
-
-    def load(folder: str, threads: int) -> Encode:
-        torch.set_num_threads(threads)
-        model = SentenceTransformer(
-            folder, device="cpu", local_files_only=True, model_kwargs={"dtype": torch.float32}
-        )
-
-        def encode(texts: list[str]) -> np.ndarray:
-            vectors: np.ndarray = model.encode(
-                texts, batch_size=_CAREFUL_BATCH, normalize_embeddings=True, show_progress_bar=False
-            )
-            return vectors
-
-        return encode
-
-    return load
-
-
-def _ours() -> Callable[[str, int], Encode]:
-    from deft.encoder.runtime import Encoder
-
-    return lambda folder, threads: Encoder.open(folder, threads=threads).encode
-
-
-_OPENERS: dict[Kind, Callable[[], Callable[[str, int], Encode]]] = {
-    "published": _published,
-    "sentence-transformers": _careful,
-    "deft": _ours,
-}
-
-
-def _pools_first_token(folder: Path) -> bool:
-    from deft.files import read_json
-
-    path = folder / "1_Pooling" / "config.json"
-    if not path.is_file():
-        return False
-    config = read_json(path)
-    return config.get("pooling_mode") == "cls" or bool(config.get("pooling_mode_cls_token"))

@@ -11,7 +11,8 @@ import csv
 import logging
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deft.bench.speed import throughput
+from deft.bench.machine import spread
 from deft.encoder.bundle import CARD, FILES, bundle_folder, read_info
 from deft.encoder.runtime import Encoder
 from deft.encoder.settings import (
@@ -33,6 +34,7 @@ from deft.encoder.settings import (
 )
 from deft.errors import GateError, InputError
 from deft.files import atomic_write
+from deft.mapping.grades import TextEncoder
 from deft.progress import Progress
 from deft.variants import VARIANTS
 
@@ -420,3 +422,25 @@ def _write_trace(trials: Sequence[Trial], path: Path) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow([field.name for field in fields(Trial)])
         writer.writerows(astuple(trial) for trial in trials)
+
+
+def throughput(
+    encoders: Mapping[str, TextEncoder],
+    texts: Sequence[str],
+    repeats: int,
+    *,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, dict[str, float]]:
+    """Return texts per second of each encoder: median, slowest and fastest round after a warm-up.
+
+    Rounds interleave the encoders, so that a slow spell of the machine falls on all of them.
+    """
+    for encoder in encoders.values():
+        encoder.encode(texts)
+    rates: dict[str, list[float]] = {name: [] for name in encoders}
+    for _ in range(repeats):
+        for name, encoder in encoders.items():
+            start = clock()
+            encoder.encode(texts)
+            rates[name].append(len(texts) / (clock() - start))
+    return {name: spread(rounds) for name, rounds in rates.items()}

@@ -251,7 +251,7 @@ def speed(
 
     Example: deft speed --encoder int8=data/encoder --input data/sample/lexicon.csv --column Terme
     """
-    from deft.bench.speed import measure
+    from deft.bench.speed import measure_bundles
     from deft.encoder.bundle import INFO
     from deft.files import write_json
     from deft.index.vectors import read_texts
@@ -261,7 +261,7 @@ def speed(
         name, _, folder = item.partition("=")
         inner = {path.parent.name: path.parent for path in sorted(Path(folder or name).glob(f"*/{INFO}"))}
         bundles |= inner or {name: Path(folder or name)}
-    results = measure(bundles, read_texts(texts, column)[:count], repeats=repeats)
+    results = measure_bundles(bundles, read_texts(texts, column)[:count], repeats=repeats)
     if output is not None:
         write_json(output, results)
     print_record(results)

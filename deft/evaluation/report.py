@@ -75,7 +75,7 @@ class ReportInputs:
         ``{"engine": chosen, "engines": {name: {"passed": bool, "metrics": {metric: {"fp32": x, "int8": x,
         "difference": interval}}}}}``.
     speed
-        What `deft.bench.speed.measure` returns, for ``fp32`` and each engine.
+        What `deft.bench.speed.measure_bundles` returns, for ``fp32`` and each engine.
     leaderboard
         CSV of `update_leaderboard`.
     params

@@ -283,7 +283,7 @@ def test_our_encoder_runs_in_a_process_of_its_own(bundle, tmp_path):
     vectors = tmp_path / "vectors.npy"
     request = {"kind": "deft", "folder": str(bundle), "threads": 1, "texts": ["rhume", "toux"]}
     request |= {"seconds": 0.01, "vectors": str(vectors)}
-    measured = measure("deft.bench.systems:encode_texts", request, threads=1)
+    measured = measure("deft.bench.run:encode_texts", request, threads=1)
     assert measured.answer["texts_per_second"] > 0
     assert np.load(vectors) == pytest.approx(Encoder.open(bundle).encode(["rhume", "toux"]), abs=1e-5)
 

@@ -1,81 +1,14 @@
-"""Measurement of speed, size and memory."""
+"""Speed, size and memory of bundles."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
-from deft.bench import speed
+from deft.bench.speed import measure_bundles
 from deft.encoder.bundle import EncoderInfo
 from deft.encoder.runtime import seal
 from deft.errors import DeftError, InputError
-
-
-class Clock:
-    """Time that passes only when an encoder works."""
-
-    def __init__(self):
-        self.now = 0.0
-        self.calls = []
-
-    def __call__(self):
-        return self.now
-
-
-class Slow:
-    """An encoder whose calls take given seconds."""
-
-    def __init__(self, name, clock, seconds):
-        self.name, self.clock, self.seconds = name, clock, iter(seconds)
-
-    def encode(self, texts):
-        self.clock.calls.append(self.name)
-        self.clock.now += next(self.seconds)
-
-
-def test_throughput_is_the_median_after_a_warm_up():
-    clock = Clock()
-    encoders = {"slow": Slow("slow", clock, [99, 2, 4, 1]), "fast": Slow("fast", clock, [99, 1, 1, 1])}
-    rates = speed.throughput(encoders, ["a", "b", "c", "d"], 3, clock=clock)
-    assert rates["slow"] == {"value": 2.0, "low": 1.0, "high": 4.0}
-    assert rates["fast"] == {"value": 4.0, "low": 4.0, "high": 4.0}
-
-
-def test_throughput_interleaves_the_encoders():
-    clock = Clock()
-    encoders = {name: Slow(name, clock, [1] * 3) for name in "ab"}
-    speed.throughput(encoders, ["x"], 2, clock=clock)
-    assert clock.calls == list("ababab")
-
-
-def test_graph_size_counts_weights_beside_the_graph(tmp_path):
-    (tmp_path / "model.onnx").write_bytes(b"12345")
-    (tmp_path / "model.onnx.data").write_bytes(b"123")
-    (tmp_path / "pytorch.bin").write_bytes(b"1" * 1000)
-    assert speed.graph_size(tmp_path) == 8
-
-
-def test_peak_memory_sees_what_was_held():
-    before = speed.own_peak_memory()
-    assert before > 1 << 20
-    held = np.ones(96 << 20, dtype=np.uint8)
-    assert speed.own_peak_memory() >= held.nbytes
-    assert speed.own_peak_memory() >= before
-
-
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the inheritance is Linux's")
-def test_peak_memory_of_a_child_is_its_own():
-    held = np.ones(400 << 20, dtype=np.uint8)
-    code = "from deft.bench.speed import own_peak_memory; print(own_peak_memory())"
-    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert int(child.stdout) < speed.own_peak_memory() - (held.nbytes >> 1)
-
-
-def test_peak_memory_that_fails_names_the_bundle(tmp_path):
-    with pytest.raises(DeftError, match="absent"):
-        speed.peak_memory(tmp_path / "absent", ["fièvre"], 1)
 
 
 @pytest.fixture
@@ -118,7 +51,7 @@ def bundle(tmp_path):
 
 
 def test_measure_fills_every_column(bundle):
-    measured = speed.measure({"one": bundle, "two": bundle}, ["fièvre", "crise toux"], repeats=2, threads=1)
+    measured = measure_bundles({"one": bundle, "two": bundle}, ["fièvre", "crise toux"], repeats=2, threads=1)
     assert list(measured["systems"]) == ["one", "two"]
     for system in measured["systems"].values():
         rate = system["texts_per_second"]
@@ -132,13 +65,9 @@ def test_measure_fills_every_column(bundle):
 
 def test_measure_refuses_no_text(bundle):
     with pytest.raises(InputError, match="no text"):
-        speed.measure({"one": bundle}, [])
+        measure_bundles({"one": bundle}, [])
 
 
-def test_what_it_ran_on_is_recorded():
-    recorded = json.loads(json.dumps({**speed.hardware(), **speed.versions()}))
-    assert recorded["processors"] >= 1
-    assert recorded["memory_gib"] > 0
-    assert recorded["processor"]
-    assert recorded["python"].startswith("3.")
-    assert "onnxruntime" in recorded
+def test_a_bundle_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DeftError, match="absent"):
+        measure_bundles({"one": tmp_path / "absent"}, ["fièvre"], threads=1)

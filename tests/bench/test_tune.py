@@ -255,3 +255,40 @@ def test_the_command_asks_where_the_best_of_several_goes(fp32_bundle, tmp_path, 
         main()
     assert stopped.value.code == 2
     assert "--out" in capsys.readouterr().err
+
+
+class Clock:
+    """Time that passes only when an encoder works."""
+
+    def __init__(self):
+        self.now = 0.0
+        self.calls = []
+
+    def __call__(self):
+        return self.now
+
+
+class Slow:
+    """An encoder whose calls take given seconds."""
+
+    def __init__(self, name, clock, seconds):
+        self.name, self.clock, self.seconds = name, clock, iter(seconds)
+
+    def encode(self, texts):
+        self.clock.calls.append(self.name)
+        self.clock.now += next(self.seconds)
+
+
+def test_throughput_is_the_median_after_a_warm_up():
+    clock = Clock()
+    encoders = {"slow": Slow("slow", clock, [99, 2, 4, 1]), "fast": Slow("fast", clock, [99, 1, 1, 1])}
+    rates = module.throughput(encoders, ["a", "b", "c", "d"], 3, clock=clock)
+    assert rates["slow"] == {"value": 2.0, "low": 1.0, "high": 4.0}
+    assert rates["fast"] == {"value": 4.0, "low": 4.0, "high": 4.0}
+
+
+def test_throughput_interleaves_the_encoders():
+    clock = Clock()
+    encoders = {name: Slow(name, clock, [1] * 3) for name in "ab"}
+    module.throughput(encoders, ["x"], 2, clock=clock)
+    assert clock.calls == list("ababab")
