@@ -274,8 +274,8 @@ def read_text(path: Path, *, mixed: bool = False, largest: int = LARGEST_TEXT) -
     path
         The file; `STDIN` is standard input.
     mixed
-        Take UTF-16 as well, and a line that is not UTF-8 for Windows-1252, and log which lines those are: files that were pasted
-        together have both.
+        Take UTF-16 as well, and a line that is not UTF-8 for Windows-1252, and log which lines those are:
+        files that were pasted together have both.
     largest
         Bytes that it may have, decompressed.
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from itertools import accumulate
-from math import ceil, floor, log10
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from deft.bench.machine import hardware, versions
 from deft.bench.systems import CAREFUL, PUBLISHED
 from deft.bench.tune import Trial, Tuned
+from deft.evaluation.plots import Column, Scale, growth_plot, search_plot, short, systems_plot
 from deft.files import atomic_write
 
-Scale = Literal["log", "bar", "quality"]
-
-# The plot of encoders: labels, then panels side by side; units are those of the drawing.
-_LABELS, _PANEL, _GAP, _ROW, _HEAD = 150, 118, 34, 17, 34
 _TITLES = {
     "build_seconds": "Build, s",
     "build_peak_memory_mib": "Peak memory of the build, MiB",
@@ -72,49 +68,6 @@ _COLUMNS = (
 )
 
 
-@dataclass(frozen=True)
-class _Mark:
-    """A figure in a panel: its place, the ends of its spread, and what is written beside it."""
-
-    x: float
-    low: float
-    high: float
-    y: float
-    text: str
-    ours: bool
-
-
-@dataclass(frozen=True)
-class _Panel:
-    """A column of the plot."""
-
-    title: str
-    left: float
-    bars: bool
-    marks: tuple[_Mark, ...]
-
-
-@dataclass(frozen=True)
-class _Figure:
-    """The plot of one model: labels of its rows and the panels."""
-
-    title: str
-    height: float
-    heads: tuple[tuple[float, str], ...]
-    labels: tuple[tuple[float, str, bool], ...]
-    panels: tuple[_Panel, ...]
-
-
-@dataclass(frozen=True)
-class _Growth:
-    """The plot of one quantity over size: measured points, the line, and its value at the projected size."""
-
-    title: str
-    points: tuple[tuple[float, float, str], ...]
-    line: tuple[float, float, float, float] | None
-    projected: tuple[float, float, str] | None
-
-
 def rows_of(results: Mapping[str, Any]) -> list[Row]:
     """Return the rows of the table of encoders."""
     rows = []
@@ -150,9 +103,9 @@ def index_table(results: Mapping[str, Any]) -> str:
     last = f"{projection['strings']:>14,} (projected)" if projection else ""
     lines = [f"{'strings':<34}{sizes}{last}"]
     for name, title in (_MORE | _TITLES).items():
-        values = "".join(f"{_short(point[name]):>14}" for point in points)
+        values = "".join(f"{short(point[name]):>14}" for point in points)
         guess = projection["values"].get(name) if projection else None
-        lines.append(f"{title:<34}{values}" + (f"{_short(guess['value']):>14}" if guess else ""))
+        lines.append(f"{title:<34}{values}" + (f"{short(guess['value']):>14}" if guess else ""))
     return "\n".join(lines + ([f"Projection: {projection['method']}."] if projection else []))
 
 
@@ -191,7 +144,7 @@ def _render(template: str, content: Mapping[str, Any], out: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"short": _short}
+    environment.filters |= {"short": short}
     page = environment.get_template(template).render(content)
     with atomic_write(out) as stream:
         stream.write(page)
@@ -224,7 +177,7 @@ def _cell(row: Row, column: _Column) -> str:
 def _peak_line(results: Mapping[str, Any]) -> str:
     fp32, int8 = (results["peak"][name]["billion_per_second"]["value"] for name in ("fp32", "int8"))
     return (
-        f"Peak of a matrix product: {_short(fp32)} billion operations a second in fp32, {_short(int8)} in "
+        f"Peak of a matrix product: {short(fp32)} billion operations a second in fp32, {short(int8)} in "
         "int8. The limit of a system is what its products alone would take at the best of these."
     )
 
@@ -234,7 +187,7 @@ def _encoder_content(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": "Encoders side by side",
         "figures": [
-            _figure(model, found["weights"], [row for row in rows if row.model == model])
+            (f"{model}, {found['weights']} weights", _drawing([row for row in rows if row.model == model]))
             for model, found in results["models"].items()
         ],
         "growth": [],
@@ -257,65 +210,25 @@ def _with_spread(row: Row, column: _Column) -> str:
     return f"{_cell(row, column)} [{figure['low']:,.{column.digits}f}, {figure['high']:,.{column.digits}f}]"
 
 
-def _figure(model: str, weights: str, rows: Sequence[Row]) -> _Figure:
-    heads: list[tuple[float, str]] = []
-    places: list[float] = []
-    y = float(_HEAD)
+def _drawing(rows: Sequence[Row]) -> str:
+    labels: list[tuple[str, bool]] = []
+    figures: list[Mapping[str, Mapping[str, float]]] = []
     for row in rows:
-        if not heads or heads[-1][1] != row.workload:
-            y += _ROW
-            heads.append((y, row.workload))
-        y += _ROW
-        places.append(y)
-    plotted = [column for column in _COLUMNS if column.scale is not None]
-    return _Figure(
-        f"{model}, {weights} weights",
-        y + 10,
-        tuple(heads),
-        tuple((place, row.system, _ours(row)) for place, row in zip(places, rows, strict=True)),
-        tuple(
-            _panel(column, rows, places, _LABELS + number * (_PANEL + _GAP))
-            for number, column in enumerate(plotted)
-        ),
-    )
-
-
-def _panel(column: _Column, rows: Sequence[Row], places: Sequence[float], left: float) -> _Panel:
-    figures = [row.figures[column.name] for row in rows]
-    ends = [figure.get(end, figure["value"]) for figure in figures for end in ("low", "high")]
-    across = _scale(column.scale or "bar", ends)
-    marks = tuple(
-        _Mark(
-            left + _PANEL * across(figure["value"]),
-            left + _PANEL * across(figure.get("low", figure["value"])),
-            left + _PANEL * across(figure.get("high", figure["value"])),
-            place,
-            f"{figure['value']:.4f}" if column.scale == "quality" else _short(figure["value"]),
-            _ours(row),
-        )
-        for row, figure, place in zip(rows, figures, places, strict=True)
-    )
-    return _Panel(column.title, left, column.scale == "bar", marks)
-
-
-def _scale(scale: Scale, values: Sequence[float]) -> Callable[[float], float]:
-    """Return where a value stands between the ends of a panel, from 0 to 1."""
-    if scale == "bar":
-        most = max(*values, 1e-9)
-        return lambda value: max(value, 0.0) / most
-    if scale == "quality":
-        least = min(*values, 0.99)
-        return lambda value: min(max((value - least) / (1 - least), 0.0), 1.0)
-    low, high = floor(log10(min(values))), ceil(log10(max(values)))
-    return lambda value: (log10(value) - low) / max(high - low, 1)
+        if (row.workload, False) not in labels:
+            labels.append((row.workload, False))
+            figures.append({})
+        labels.append((row.system, _ours(row)))
+        figures.append(row.figures)
+    plotted = [
+        Column(column.title, column.scale, [figure.get(column.name, {}) for figure in figures])
+        for column in _COLUMNS
+        if column.scale is not None
+    ]
+    return systems_plot(labels, plotted)
 
 
 def _ours(row: Row) -> bool:
     return row.system.startswith("deft")
-
-
-# The plots of growth are drawings of 360 by 220 units.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 322.0, 16.0, 190.0
 
 
 def _index_content(results: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,14 +238,14 @@ def _index_content(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "title": "What an index costs as it grows",
         "figures": [],
-        "growth": [_growth(name, title, points, projection) for name, title in _TITLES.items()],
+        "growth": [(title, _growth(name, points, projection)) for name, title in _TITLES.items()],
         "columns": ["Strings", "Atoms", "Kind", *names.values()],
         "lines": [
             [
                 f"{point['strings']:,}",
                 f"{point['atoms']:,}",
                 point["kind"],
-                *(_short(point[name]) for name in names),
+                *(short(point[name]) for name in names),
             ]
             for point in points
         ],
@@ -343,61 +256,20 @@ def _index_content(results: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _growth(
-    name: str, title: str, points: Sequence[Mapping[str, Any]], projection: Mapping[str, Any] | None
-) -> _Growth:
-    line = projection["values"][name] if projection else None
-    far = projection["strings"] if projection else max(point["strings"] for point in points)
-    top = max([*(point[name] for point in points), *([line["value"]] if line else [])]) or 1.0
-
-    def across(strings: float) -> float:
-        return round(_LEFT + (_RIGHT - _LEFT) * strings / float(far), 1)
-
-    def up(value: float) -> float:
-        return round(_BOTTOM - (_BOTTOM - _TOP) * min(max(value / float(top), 0.0), 1.0), 1)
-
-    drawn = tuple((across(point["strings"]), up(point[name]), _short(point[name])) for point in points)
-    if line is None:
-        return _Growth(title, drawn, None, None)
-    start = line["intercept"]
-    return _Growth(
-        title,
-        drawn,
-        (across(0), up(start), across(far), up(line["value"])),
-        (across(far), up(line["value"]), f"{_short(line['value'])} at {far / 1e6:g} M"),
-    )
-
-
-# The plot of a search is a drawing of 720 by 240 units.
-_SEARCH_LEFT, _SEARCH_RIGHT, _SEARCH_TOP, _SEARCH_BOTTOM = 34.0, 640.0, 16.0, 210.0
+def _growth(name: str, points: Sequence[Mapping[str, Any]], projection: Mapping[str, Any] | None) -> str:
+    line = None
+    if projection:
+        found = projection["values"][name]
+        line = (found["intercept"], projection["strings"], found["value"])
+    return growth_plot([(point["strings"], point[name]) for point in points], line, short(points[-1][name]))
 
 
 def _tuning_content(tuned: Tuned) -> dict[str, Any]:
     trials = tuned.trials
-    top = max(*(trial.times for trial in trials), 1.0)
-
-    def across(number: int) -> float:
-        step = (_SEARCH_RIGHT - _SEARCH_LEFT) / max(len(trials) - 1, 1)
-        return round(_SEARCH_LEFT + step * number, 1)
-
-    def up(times: float) -> float:
-        return round(_SEARCH_BOTTOM - (_SEARCH_BOTTOM - _SEARCH_TOP) * times / top, 1)
-
     best = list(accumulate((trial.times if trial.feasible else 0.0 for trial in trials), max))
     return {
         "tuned": tuned,
-        "marks": [
-            (across(row), up(trial.times), trial.feasible, f"{trial.bundle}: {trial.times:.2f} times")
-            for row, trial in enumerate(trials)
-        ],
-        "best": " ".join(f"{across(row)},{up(times)}" for row, times in enumerate(best)),
-        "last": (up(best[-1]), f"{best[-1]:.2f} times the default"),
-        "default": up(1.0),
+        "drawing": search_plot([trial.times for trial in trials], [trial.feasible for trial in trials], best),
         "columns": [field.name.replace("_", " ") for field in fields(Trial)],
         "lines": [astuple(trial) for trial in trials],
     }
-
-
-def _short(value: float) -> str:
-    """Return a figure with three digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

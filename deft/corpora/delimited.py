@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deft.corpora.cells import unguard
 from deft.errors import InputError
@@ -121,7 +122,7 @@ def _parse(path: Path, text: str, columns: Sequence[str]) -> tuple[list[int], li
 
 
 def _split(
-    path: Path, text: str, line: int, delimiter: str, quoting: int = csv.QUOTE_MINIMAL
+    path: Path, text: str, line: int, delimiter: str, quoting: Literal[0, 3] = csv.QUOTE_MINIMAL
 ) -> tuple[list[int], list[list[str]]]:
     """Return the rows and the line on which each starts, the first on `line`; blank lines are no rows."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)

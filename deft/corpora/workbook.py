@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 from zipfile import BadZipFile, ZipFile
@@ -70,11 +71,11 @@ def _check_size(path: Path) -> None:
         raise InputError(problem, path=path, remedy="Save the sheet as CSV UTF-8.")
 
 
-def _cells(path: Path, rows: object) -> tuple[list[int], list[list[str]]]:
+def _cells(path: Path, rows: Iterable[Iterable[object]]) -> tuple[list[int], list[list[str]]]:
     lines: list[int] = []
     found: list[list[str]] = []
     width = count = 0
-    for line, values in enumerate(rows, start=1):  # type: ignore[arg-type] - openpyxl types them loosely
+    for line, values in enumerate(rows, start=1):
         cells = ["" if value is None else str(value) for value in values]
         while cells and not cells[-1]:
             cells.pop()

@@ -35,13 +35,20 @@ class Measured(NamedTuple):
 
     def interval(self, *, resamples: int = 1000, seed: int = 13) -> Interval:
         """Return the metric with its interval."""
-        options = {"clusters": self.clusters, "resamples": resamples, "seed": seed}
-        return bootstrap(self.statistic, *self.columns, **options)
+        return bootstrap(
+            self.statistic, *self.columns, clusters=self.clusters, resamples=resamples, seed=seed
+        )
 
     def change_to(self, other: Measured, *, resamples: int = 1000, seed: int = 13) -> Interval:
         """Return what another encoder has more on the same items, with its interval."""
-        options = {"clusters": self.clusters, "resamples": resamples, "seed": seed}
-        return difference(self.statistic, self.columns, other.columns, **options)
+        return difference(
+            self.statistic,
+            self.columns,
+            other.columns,
+            clusters=self.clusters,
+            resamples=resamples,
+            seed=seed,
+        )
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,8 @@ stages wrote; a section whose file does not exist is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import log
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +17,7 @@ from deft.errors import InputError
 from deft.evaluation.calibration import Bin, Point
 from deft.evaluation.leaderboard import KINDS, Row, read_leaderboard
 from deft.evaluation.linking import read_misses
+from deft.evaluation.plots import coverage_plot, recall_plot, reliability_plot, short
 from deft.files import atomic_write, read_json
 from deft.variants import VARIANTS
 
@@ -206,12 +205,6 @@ class _Trust:
     curve: tuple[Point, ...]
     thresholds: tuple[tuple[str, Point | None], ...]
 
-    @property
-    def path(self) -> str:
-        """The curve of precision over coverage, in the units of the drawing."""
-        points = (f"{_across(point.coverage)},{_up(point.precision)}" for point in self.curve)
-        return " ".join(points)
-
 
 @dataclass(frozen=True)
 class _NoMatch:
@@ -241,28 +234,12 @@ class _Tile:
 
 
 @dataclass(frozen=True)
-class _Curve:
-    """Recall of one system in a plot: its points with the ends of their intervals, and its label."""
-
-    system: str
-    points: tuple[tuple[float, float, float, float], ...]
-    label_y: float
-    value: float
-
-    @property
-    def path(self) -> str:
-        return " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in self.points)
-
-
-@dataclass(frozen=True)
 class _Plot:
-    """Recall@k of some systems, in the units of the drawing."""
+    """Recall@k of some systems, drawn."""
 
     title: str
     n: int
-    curves: tuple[_Curve, ...]
-    x_ticks: tuple[tuple[float, int], ...]
-    y_ticks: tuple[tuple[float, float], ...]
+    drawing: str
 
 
 def build_report(inputs: ReportInputs, out: Path) -> None:
@@ -290,14 +267,12 @@ def render(inputs: ReportInputs) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "across": _across,
         "along": _along,
-        "amount": _amount,
+        "amount": short,
         "label": _label,
         "score": _score,
         "signed": _signed,
         "system": _system,
-        "up": _up,
     }
     return environment.get_template("report.html.j2").render(_content(inputs))
 
@@ -318,7 +293,8 @@ def _content(inputs: ReportInputs) -> dict[str, Any]:
         "parts": _load(inputs.mapping, _read_parts) or [],
         "comparison": _load(inputs.mapping, _read_comparison),
         "trust": trust,
-        "trust_labels": _spread([_up(part.curve[-1].precision) for part in trust]),
+        "reliability": reliability_plot(trust[0].bins) if trust else "",
+        "coverage": _coverage(trust) if trust else "",
         "no_match": _load(inputs.mapping, _read_no_match) or [],
         "quantization": _load(inputs.quantization, _read_quantization),
         "speed": _load(inputs.speed, _read_speed),
@@ -477,53 +453,18 @@ def _standing(row: Row) -> tuple[int, float]:
     return KINDS.index(row.data), -best
 
 
-# The plots are drawings of 360 by 220 units; that of recall@k has k on a logarithmic scale.
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 262.0, 12.0, 190.0
-_LABEL_GAP = 25.0
-
-
 def _plot(table: _Table) -> _Plot:
     recall = dict(sorted(table.recall.items()))
-    deepest = max(recall)
-
-    def x(k: int) -> float:
-        return _LEFT + (_RIGHT - _LEFT) * (log(k) / log(deepest) if deepest > 1 else 0.5)
-
-    def point(k: int, score: Mapping[str, float]) -> tuple[float, float, float, float]:
-        return x(k), _up(score["value"]), _up(score["low"]), _up(score["high"])
-
-    last = [score["value"] for score in recall[deepest].scores]
-    places = _spread([_up(value) for value in last])
-    curves = tuple(
-        _Curve(
-            system,
-            tuple(point(k, line.scores[position]) for k, line in recall.items()),
-            places[position],
-            last[position],
-        )
-        for position, system in enumerate(table.systems)
-    )
-    ticks = tuple((_up(value / 4), value / 4) for value in range(5))
-    return _Plot(table.title, table.n, curves, tuple((x(k), k) for k in recall), ticks)
+    systems = {
+        _system(system): {k: line.scores[place] for k, line in recall.items()}
+        for place, system in enumerate(table.systems)
+    }
+    return _Plot(table.title, table.n, recall_plot(systems))
 
 
-def _across(value: float) -> float:
-    """Return how far right a value from 0 to 1 stands in a plot."""
-    return round(_LEFT + (_RIGHT - _LEFT) * value, 1)
-
-
-def _up(value: float) -> float:
-    """Return how far down a value from 0 to 1 stands in a plot."""
-    return round(_BOTTOM - (_BOTTOM - _TOP) * value, 1)
-
-
-def _spread(heights: list[float]) -> list[float]:
-    """Return the heights of labels, moved down where two would overlap."""
-    order = sorted(range(len(heights)), key=heights.__getitem__)
-    places = list(heights)
-    for upper, lower in pairwise(order):
-        places[lower] = max(places[lower], places[upper] + _LABEL_GAP)
-    return places
+def _coverage(trust: Sequence[_Trust]) -> str:
+    names = ("in the index", "all queries") if len(trust) > 1 else ("all queries",)
+    return coverage_plot({name: part.curve for name, part in zip(names, trust, strict=True)})
 
 
 def _label(metric: str) -> str:
@@ -554,8 +495,3 @@ def _along(value: float) -> str:
 def _signed(value: float) -> str:
     rounded = round(value, 4)
     return "0.0000" if rounded == 0 else f"{'−' if rounded < 0 else '+'}{abs(rounded):.4f}"
-
-
-def _amount(value: float) -> str:
-    """Return a size or rate with three digits that count."""
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"

@@ -4,7 +4,6 @@ import json
 from dataclasses import replace
 from importlib import import_module
 from itertools import pairwise
-from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -213,11 +212,6 @@ def test_page_of_encoders_is_whole_and_asks_for_nothing(results, tmp_path):
     assert "&lt;shape&gt; has random weights" in html
     drawings = html.split("<svg")[1:]
     assert len(drawings) == 2
-    svg = ET.fromstring("<svg" + drawings[0].split("</svg>")[0] + "</svg>")
-    centres = [float(circle.get("cx")) for circle in svg.iter("circle")]
-    assert centres[0] < centres[1] < centres[2]  # texts a second: the faster the further right
-    bars = [float(bar.get("width")) for bar in svg.iter("rect")]
-    assert bars[0] > bars[1] > bars[2]  # memory
 
 
 def _point(strings, slope):
