@@ -19,9 +19,13 @@ from deft.errors import InputError
 from deft.files import atomic_write, read_json
 
 TASKS = ("t1", "t2")
+TEST_PART = "DEFT 2020, test part"
+"""What the official scores are on; others on DEFT 2020 data are no scores of the challenge."""
+
 KINDS: tuple[DataKind, ...] = get_args(DataKind)
 
-_LABELS = ("task", "metric", "system", "year")
+_LABELS = ("task", "metric", "part", "system", "year")
+_SOURCE = ("source", "where")
 _NUMBERS = ("value", "low", "high")
 
 
@@ -45,8 +49,10 @@ class Row:
         The score; None for a range.
     low, high
         Ends of the range, or of the 95 % interval around the value.
-    source
-        Where the score is published.
+    source, where
+        The publication, and where in it the score stands: a table, a section, the abstract.
+    part
+        The items that were scored, where the kind of data does not say it all.
     """
 
     task: str
@@ -58,6 +64,8 @@ class Row:
     low: float | None
     high: float | None
     source: str
+    where: str = ""
+    part: str = TEST_PART
 
 
 def read_leaderboard(path: Path) -> list[Row]:
@@ -154,12 +162,12 @@ def _scored(path: Path, task: str, system: str) -> list[Row]:
         ) from error
 
 
-def _subject(row: Row) -> tuple[str, str]:
-    return row.task, row.metric
+def _subject(row: Row) -> tuple[str, str, str]:
+    return row.task, row.metric, row.part
 
 
 def _columns() -> list[str]:
-    return [*_LABELS, *(_column(kind, number) for kind in KINDS for number in _NUMBERS), "source"]
+    return [*_LABELS, *(_column(kind, number) for kind in KINDS for number in _NUMBERS), *_SOURCE]
 
 
 def _column(kind: DataKind, number: str) -> str:
@@ -168,7 +176,7 @@ def _column(kind: DataKind, number: str) -> str:
 
 
 def _line(row: Row) -> dict[str, Any]:
-    labels = {name: getattr(row, name) for name in (*_LABELS, "source")}
+    labels = {name: getattr(row, name) for name in (*_LABELS, *_SOURCE)}
     numbers = {_column(row.data, number): getattr(row, number) for number in _NUMBERS}
     values = ("" if value is None else value for value in (labels | numbers).values())
     return dict(zip(labels | numbers, guard_row(values), strict=True))
@@ -183,8 +191,8 @@ def _parse(path: Path, number: int, line: Mapping[str, str]) -> Row:
         year = int(line["year"]) if line["year"] else None
     except ValueError as error:
         raise InputError(f"holds a number that is none ({error}).", path=path, line=number) from error
-    task, metric, system, source = (line[name] for name in ("task", "metric", "system", "source"))
-    return Row(task, metric, system, year, kinds[0], value, low, high, source)
+    texts = {name: line[name] for name in ("task", "metric", "part", "system", *_SOURCE)}
+    return Row(**texts, year=year, data=kinds[0], value=value, low=low, high=high)
 
 
 def _float(text: str) -> float | None:

@@ -15,7 +15,7 @@ from deft import __version__
 from deft.config import DataKind
 from deft.errors import InputError
 from deft.evaluation.calibration import Bin, Point
-from deft.evaluation.leaderboard import KINDS, Row, read_leaderboard
+from deft.evaluation.leaderboard import KINDS, TEST_PART, Row, read_leaderboard
 from deft.evaluation.linking import read_misses
 from deft.evaluation.plots import coverage_plot, recall_plot, reliability_plot, short
 from deft.files import atomic_write, read_json
@@ -438,13 +438,17 @@ def _tiles(tasks: Mapping[str, _Scores | None]) -> list[_Tile]:
 
 
 def _read_standings(path: Path) -> list[dict[str, Any]]:
-    """Return the rows of each task and metric, best first."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """Return the rows of each task, metric and part of the data, best first."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
     for row in read_leaderboard(path):
-        groups.setdefault((row.task, row.metric), []).append(row)
+        groups.setdefault((row.task, row.metric, row.part), []).append(row)
     return [
-        {"task": _TASKS.get(task, task), "metric": _label(metric), "rows": sorted(group, key=_standing)}
-        for (task, metric), group in groups.items()
+        {
+            "task": _TASKS.get(task, task),
+            "metric": _label(metric) + ("" if part == TEST_PART else f" ({part})"),
+            "rows": sorted(group, key=_standing),
+        }
+        for (task, metric, part), group in groups.items()
     ]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from deft.errors import InputError
 from deft.evaluation.leaderboard import (
+    TEST_PART,
     Row,
     our_rows,
     read_leaderboard,
@@ -113,4 +114,11 @@ def test_the_published_results_are_there_with_their_sources():
         ("t2", "map", None, 0.94, 0.99),
         ("t2", "accuracy", 0.9396, None, None),
     }
-    assert all(row.data == "official" and row.source for row in rows)
+    assert all(row.data == "official" and row.source and row.where for row in rows)
+
+
+def test_scores_on_other_parts_of_the_data_are_no_scores_of_the_challenge():
+    parts = {row.system: row.part for row in read_leaderboard(PUBLISHED)}
+    assert {system for system, part in parts.items() if part != TEST_PART} == {"DrBERT-7GB"}
+    rows = with_ours([replace(OFFICIAL, part="elsewhere")], ours())
+    assert [row.part for row in rows if row.metric == OFFICIAL.metric] == ["elsewhere", TEST_PART]
