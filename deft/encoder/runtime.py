@@ -183,7 +183,12 @@ class Encoder:
 
     def _tokenize(self, texts: Sequence[str]) -> tuple[list[Tokens], list[int]]:
         """Return the token ids of each text, and the positions of the texts that were too long."""
-        encodings = self._tokenizer.encode_batch_fast(list(texts))
+        try:
+            encodings = self._tokenizer.encode_batch_fast(list(texts))
+        except Exception as error:  # as in `_open_tokenizer`
+            path = self._opened[0] / TOKENIZER
+            problem = f"cannot cut these texts ({first_line(error)})."
+            raise InputError(problem, path=path, remedy=REBUILD) from error
         tokens = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
         return tokens, [row for row, encoding in enumerate(encodings) if encoding.overflowing]
 
