@@ -35,7 +35,8 @@ class InputError(DeftError):
         self.remedy = remedy
         place = [f"{path}:{line}" if line is not None else str(path)] if path is not None else []
         place += [f"field {field}"] if field is not None else []
-        super().__init__(": ".join([*place, message]) + (f" {remedy}" if remedy else ""))
+        said = ": ".join([*place, message]) + (f" {remedy}" if remedy else "")
+        super().__init__(" ".join(said.splitlines()))  # names of files and libraries may say several
 
 
 class GateError(DeftError):
@@ -53,6 +54,7 @@ def refuse_items(identifiers: Sequence[str], problem: str) -> None:
     raise InputError(f"{count} {problem}: {named}.")
 
 
-def first_line(error: BaseException) -> str:
-    """Return the first line of what an error of a library says."""
-    return str(error).strip().partition("\n")[0]
+def one_line(error: BaseException) -> str:
+    """Return what an error says, without what comes after its first line and the name of a file."""
+    said = getattr(error, "strerror", None) or str(error).strip().partition("\n")[0]
+    return str(said or type(error).__name__)

@@ -21,7 +21,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from pathlib import Path
 from typing import IO, Any, cast
 
-from deft.errors import InputError
+from deft.errors import InputError, one_line
 
 try:
     import fcntl
@@ -259,11 +259,6 @@ def cannot_write(path: Path, error: OSError) -> InputError:
 def cannot_read(path: Path, error: Exception) -> InputError:
     """Turn an error on opening or decompressing `path` into one that names the file."""
     return InputError(f"cannot be read: {one_line(error)}.", path=path)
-
-
-def one_line(error: Exception) -> str:
-    """Return what an error says, without what comes after its first line and the name of a file."""
-    return str(getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__)
 
 
 def read_text(path: Path, *, mixed: bool = False, largest: int = LARGEST_TEXT) -> str:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 
 sys.path.insert(0, str(Path(__file__).parent))  # test modules import `demo` from here
 
-from demo import write_bundle, write_umls
+from demo import PAIRS, SETS, write_bundle, write_umls
 
 pytest_plugins = ["models"]  # tiny encoders of true architectures
 
@@ -76,3 +76,21 @@ def run(monkeypatch, capsys) -> Callable[..., Outcome]:
         return Outcome(int(stop.value.code or 0), captured.out, captured.err)
 
     return call
+
+
+@pytest.fixture
+def t1(tmp_path) -> Path:
+    """A task 1 file of six pairs."""
+    from deft.corpora.deft2020 import write_t1
+
+    write_t1(tmp_path / "t1.xml", PAIRS)
+    return tmp_path / "t1.xml"
+
+
+@pytest.fixture
+def t2(tmp_path) -> Path:
+    """A task 2 file of two sets."""
+    from deft.corpora.deft2020 import write_t2
+
+    write_t2(tmp_path / "t2.xml", SETS)
+    return tmp_path / "t2.xml"

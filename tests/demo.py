@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from deft.corpora.deft2020 import SentencePair, SentenceSet
 from deft.encoder.bundle import EncoderInfo
 from deft.encoder.runtime import seal
 from deft.mapping.fit import Example
@@ -253,3 +254,17 @@ def draw_examples(count, *, seed=0, weights=None, none=1.0):
         right = np.arange(size) == choice
         found.append(Example(pool, right, f"C{number // 2:07d}", 1.0, present=bool(right.any())))
     return found
+
+
+PAIRS = [
+    SentencePair("a", "le patient a de la fièvre", "le patient a de la fièvre", 5),
+    SentencePair("b", "le patient a de la fièvre", "la patiente avait de la fièvre", 4),
+    SentencePair("c", "prenez un comprimé", "prenez deux comprimés par jour", 2),
+    SentencePair("d", "le cœur est un muscle", "un essai de phase trois", 0),
+    SentencePair("e", "le cœur est un muscle", "le cœur est un organe", 3),
+    SentencePair("f", "douleur du genou", "xyz", 0),
+]
+SETS = [
+    SentenceSet("1", "le cœur est un muscle", ("le cœur est un muscle creux", "xxxxxx", "yyyy zz"), 1),
+    SentenceSet("2", "prenez un comprimé", ("qqqq", "www", "prenez un comprimé le soir"), 3),
+]

@@ -99,7 +99,7 @@ def _say(message: str) -> None:
 
 
 def _explain(error: Exception) -> str:
-    from deft.errors import DeftError, first_line
+    from deft.errors import DeftError, one_line
 
     if isinstance(error, DeftError):
         return str(error)
@@ -114,6 +114,6 @@ def _explain(error: Exception) -> str:
     if isinstance(error, MemoryError) or "bad_alloc" in str(error):
         return "there is not enough memory. Close other programs, or ask for less at once."
     return (
-        f"unforeseen {type(error).__name__}: {first_line(error)} This is a fault of deft: please report it, "
+        f"unforeseen {type(error).__name__}: {one_line(error)} This is a fault of deft: please report it, "
         "with what the same command says with --debug."
     )

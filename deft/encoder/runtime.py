@@ -28,7 +28,7 @@ from deft.encoder.bundle import (
     write_info,
 )
 from deft.encoder.settings import Settings, settings_here, usable_cores
-from deft.errors import InputError, first_line
+from deft.errors import InputError, one_line
 from deft.files import read_text, sha256
 from deft.progress import Progress
 from deft.text import clean
@@ -187,7 +187,7 @@ class Encoder:
             encodings = self._tokenizer.encode_batch_fast(list(texts))
         except Exception as error:  # as in `_open_tokenizer`
             path = self._opened[0] / TOKENIZER
-            problem = f"cannot cut these texts ({first_line(error)})."
+            problem = f"cannot cut these texts ({one_line(error)})."
             raise InputError(problem, path=path, remedy=REBUILD) from error
         tokens = [np.asarray(encoding.ids, dtype=np.int32) for encoding in encodings]
         return tokens, [row for row, encoding in enumerate(encodings) if encoding.overflowing]
@@ -241,7 +241,7 @@ class Encoder:
             )
         except Exception as error:  # as in `_open_session`; memory that runs out looks like this too
             raise InputError(
-                f"onnxruntime cannot run the graph ({first_line(error)}).", path=self._opened[0] / MODEL
+                f"onnxruntime cannot run the graph ({one_line(error)}).", path=self._opened[0] / MODEL
             ) from error
         vectors: Vectors = outputs[0]
         if vectors.shape != (len(tokens), self.dimension) or vectors.dtype != np.float32:
@@ -310,7 +310,7 @@ def _open_session(path: Path, settings: Settings) -> onnxruntime.InferenceSessio
         )
     except Exception as error:  # onnxruntime's own exceptions share no base class
         raise InputError(
-            f"onnxruntime cannot load the graph ({first_line(error)}).", path=path, remedy=REBUILD
+            f"onnxruntime cannot load the graph ({one_line(error)}).", path=path, remedy=REBUILD
         ) from error
 
 
@@ -320,7 +320,7 @@ def _open_tokenizer(path: Path) -> Tokenizer:
     except InputError:
         raise
     except Exception as error:  # tokenizers raises nothing more precise
-        raise InputError(f"is no tokenizer ({first_line(error)}).", path=path, remedy=REBUILD) from error
+        raise InputError(f"is no tokenizer ({one_line(error)}).", path=path, remedy=REBUILD) from error
 
 
 def _one_ahead(work: Callable[[T], R], items: Sequence[T]) -> Iterator[R]:

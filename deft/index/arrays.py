@@ -7,8 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deft.errors import InputError
-from deft.files import one_line
+from deft.errors import InputError, one_line
 from deft.terminology.concepts import DAMAGED
 
 # what NumPy raises at a damaged header, which it reads as an expression of Python

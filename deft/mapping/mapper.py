@@ -251,7 +251,8 @@ class TermMapper:
         for term, group in zip(cleaned, wanted, strict=True):
             by_group.setdefault(group, {})[term] = None
         found: dict[tuple[str, str], Mapping] = {}
-        with Progress(total=sum(map(len, by_group.values())), disable=not progress, unit="term") as bar:
+        distinct = sum(map(len, by_group.values()))
+        with Progress(total=distinct, disable=not progress, unit="term", desc="map") as bar:
             for group, members in by_group.items():
                 limits = self._limits(keep or ConceptFilter(), group)
                 for mapping in self._map(list(members), k, channel, limits):
@@ -281,7 +282,7 @@ class TermMapper:
             atoms = atoms if limits.atoms is None else atoms & limits.atoms
             limits = _Limits(atoms, strings_of(atoms, self.concepts))
         searches = self._searches(_cleaned(terms), "fused", limits)
-        for _, search in Progress(searches, total=len(terms), disable=not progress, unit="term"):
+        for _, search in Progress(searches, total=len(terms), disable=not progress, unit="term", desc="map"):
             yield self._pool(search, [])[0]
 
     def _map(self, terms: list[str], k: int, channel: Channel, limits: _Limits) -> Iterator[Mapping]:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from deft.errors import InputError
-from deft.files import atomic_write, one_line, release, rises, within
+from deft.errors import InputError, one_line
+from deft.files import atomic_write, release, rises, within
 from deft.terminology.cui import cui_of, is_cui, number_of
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from tokenizers.processors import BertProcessing
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast, set_seed
 from transformers.utils import logging as transformers_logging
 
-from deft.errors import InputError
+from deft.errors import InputError, one_line
 
 SCRATCH = "scratch"
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -94,7 +94,7 @@ def _local(folder: Path) -> SentenceTransformer:
         return SentenceTransformer(str(folder), local_files_only=True, model_kwargs={"dtype": torch.float32})
     except _LOADING_ERRORS as error:
         raise InputError(
-            f"cannot be loaded as a model ({_first_line(error)}).",
+            f"cannot be loaded as a model ({one_line(error)}).",
             path=folder,
             remedy="Expected config.json, model.safetensors and tokenizer.json, "
             "as sentence-transformers or transformers save them.",
@@ -115,7 +115,7 @@ def _from_hub(name: str) -> SentenceTransformer:
         )
     except Exception as error:
         raise InputError(
-            f"{name!r} is no folder, nor can the Hugging Face Hub give it ({_first_line(trouble or error)}).",
+            f"{name!r} is no folder, nor can the Hugging Face Hub give it ({one_line(trouble or error)}).",
             field="finetune.base",
             remedy="Check the name and the network; offline, download the model where there is a network "
             "and set finetune.base to its folder.",
@@ -189,8 +189,3 @@ def _with_unit_vectors(model: SentenceTransformer, base: str) -> SentenceTransfo
         )
     # A chain of its own drops prompts of the base: the exported encoder embeds texts as they are.
     return SentenceTransformer(modules=modules, device=str(model.device))
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -3,41 +3,15 @@
 import numpy as np
 import pandas as pd
 import pytest
-from demo import FakeEncoder, write_bundle
+from demo import PAIRS, SETS, FakeEncoder, write_bundle
 
 pytest.importorskip("sentence_transformers")
 
 from deft.compress import gate as module
 from deft.compress.gate import QualityItems, compare, falls, gate, quality, quantize_and_compare
 from deft.config import Params, QuantizeParams
-from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
 from deft.errors import GateError
 from deft.evaluation.metrics import difference
-
-PAIRS = [
-    SentencePair("a", "le patient a de la fièvre", "le patient a de la fièvre", 5),
-    SentencePair("b", "le patient a de la fièvre", "la patiente avait de la fièvre", 4),
-    SentencePair("c", "prenez un comprimé", "prenez deux comprimés par jour", 2),
-    SentencePair("d", "le cœur est un muscle", "un essai de phase trois", 0),
-    SentencePair("e", "le cœur est un muscle", "le cœur est un organe", 3),
-    SentencePair("f", "douleur du genou", "xyz", 0),
-]
-SETS = [
-    SentenceSet("1", "le cœur est un muscle", ("le cœur est un muscle creux", "xxxxxx", "yyyy zz"), 1),
-    SentenceSet("2", "prenez un comprimé", ("qqqq", "www", "prenez un comprimé le soir"), 3),
-]
-
-
-@pytest.fixture
-def t1(tmp_path):
-    write_t1(tmp_path / "t1.xml", PAIRS)
-    return tmp_path / "t1.xml"
-
-
-@pytest.fixture
-def t2(tmp_path):
-    write_t2(tmp_path / "t2.xml", SETS)
-    return tmp_path / "t2.xml"
 
 
 @pytest.fixture

@@ -3,10 +3,10 @@
 import logging
 
 import pytest
-from demo import write_bundle
+from demo import PAIRS, write_bundle
 from stub import StubMapper
 
-from deft.corpora.deft2020 import SentencePair, SentenceSet, write_choices, write_grades, write_t1, write_t2
+from deft.corpora.deft2020 import SentencePair, write_choices, write_grades, write_t1
 from deft.encoder.runtime import Encoder
 from deft.errors import InputError
 from deft.evaluation import experiment
@@ -19,31 +19,6 @@ from deft.evaluation.experiment import (
 from deft.evaluation.score_table import score_table
 from deft.evaluation.trial import MappingDetail
 from deft.terminology.lexicon import GoldMapping
-
-PAIRS = [
-    SentencePair("a", "le patient a de la fièvre", "le patient a de la fièvre", 5),
-    SentencePair("b", "le patient a de la fièvre", "la patiente avait de la fièvre", 4),
-    SentencePair("c", "prenez un comprimé", "prenez deux comprimés par jour", 2),
-    SentencePair("d", "le cœur est un muscle", "un essai de phase trois", 0),
-    SentencePair("e", "le cœur est un muscle", "le cœur est un organe", 3),
-    SentencePair("f", "douleur du genou", "xyz", 0),
-]
-SETS = [
-    SentenceSet("1", "le cœur est un muscle", ("le cœur est un muscle creux", "xxxxxx", "yyyy zz"), 1),
-    SentenceSet("2", "prenez un comprimé", ("qqqq", "www", "prenez un comprimé le soir"), 3),
-]
-
-
-@pytest.fixture
-def t1(tmp_path):
-    write_t1(tmp_path / "t1.xml", PAIRS)
-    return tmp_path / "t1.xml"
-
-
-@pytest.fixture
-def t2(tmp_path):
-    write_t2(tmp_path / "t2.xml", SETS)
-    return tmp_path / "t2.xml"
 
 
 def test_t1_with_a_training_part(t1, bundle):
