@@ -19,7 +19,7 @@ from typing import TypeVar, cast
 
 from lxml import etree
 
-from deft.errors import InputError, one_line
+from deft.errors import InputError
 from deft.files import atomic_write, cannot_read, read_text
 from deft.text import clean
 
@@ -170,7 +170,7 @@ def _elements(path: Path, tag: str) -> Iterator[etree._Element]:
         raise cannot_read(path, error) from error
     except etree.XMLSyntaxError as error:
         raise InputError(
-            f"malformed XML: {one_line(error)}.",
+            f"malformed XML: {error.msg}.",
             path=path,
             line=error.lineno or None,
             remedy="Is the file whole, and UTF-8?",
