@@ -4,7 +4,7 @@
 
 A concept with a French name scores by how often its French names stand in French biomedical text, by whether
 English has a layperson's synonym for it (TTY LAYSY), and by whether a name is a headword of a French
-dictionary. Nothing else is read: no evaluation has a say.
+dictionary. Abbreviations do not count. Nothing else is read: no evaluation has a say.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _NOT_SPOKEN = re.compile(
     r"dysmorphi\w*|anomalie|anormal\w*|malformation|syndactylie|syndrome|type|forme|nature|sequence|facteur|anticorps|immunoglobuline|cellule[s]?|nucleaire)\b"
 )
 
-_SHORT = re.compile(r"[A-Z0-9-]{1,5}")  # an abbreviation
+_SHORT = re.compile(r"[A-Z0-9-]{1,5}|.{1,2}")  # an abbreviation: read as a word, it would be "LES" or "EST"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ def choose_concepts(umls: Path, text: Path, dictionary: Path, count: int = COUNT
         Number of concepts.
     """
     french, lay = _names(umls)
-    keys = {name: normalize(name) for names in french.values() for name in names}
+    written_out = (name for names in french.values() for name in names if not _SHORT.fullmatch(name))
+    keys = {name: normalize(name) for name in written_out}
     frequency = count_phrases(_column(text, -1), set(keys.values()))
     known = set(keys.values())
     headwords = {key for word in _column(dictionary, 0) if (key := normalize(word)) in known}
@@ -161,12 +162,13 @@ def _scored(
     laysy: Collection[str],
     headwords: Collection[str],
 ) -> LayConcept:
-    most = max(names, key=lambda name: (frequency[keys[name]], -len(name), name))
-    total = sum(frequency[key] for key in {keys[name] for name in names})
-    headword = any(keys[name] in headwords for name in names)
-    spoken = not all(_NOT_SPOKEN.search(keys[name]) or _SHORT.fullmatch(name) for name in names)
+    written_out = {name: keys[name] for name in names if name in keys}
+    most = max(written_out or names, key=lambda name: (frequency[keys.get(name, "")], -len(name), name))
+    total = sum(frequency[key] for key in set(written_out.values()))
+    headword = any(key in headwords for key in written_out.values())
+    spoken = not all(_NOT_SPOKEN.search(key) for key in written_out.values())
     kind = next(
-        (kind for kind, pattern in _BY_NAME.items() if any(pattern.match(keys[name]) for name in names)),
+        (kind for kind, pattern in _BY_NAME.items() if any(map(pattern.match, written_out.values()))),
         next((_BY_TYPE[tui] for tui in sorted(types) if tui in _BY_TYPE), "disease"),
     )
     evidence = (total, int(cui in laysy), int(headword), int(spoken))
