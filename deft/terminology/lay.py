@@ -1,0 +1,170 @@
+"""Phrases of laypeople for concepts: their file, and what a program can find wrong with them.
+
+The file is a table with the columns `cui`, `phrase`, `relation`, `register` and `note`;
+`data/lay/GUIDELINES.md` says what they hold.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deft.corpora.delimited import read_rows
+from deft.errors import InputError
+from deft.terminology.cui import check_cui
+from deft.text import normalize
+
+COLUMNS = ("cui", "phrase", "relation", "register", "note")
+RELATIONS = ("exact", "narrower", "broader")
+NONE = "-"
+"""In the place of a phrase: laypeople have no word for the concept, the note says why."""
+
+_REGISTER = re.compile("everyday|colloquial|child|regional:[A-Z]{2}")
+_MOST_WORDS = 12
+_FORM = {
+    "a typographic apostrophe": re.compile("[\u2019\u2018]"),
+    "a final full stop": re.compile(r"\.$"),
+    "blanks at an end or in a row": re.compile(r"^\s|\s$|\s\s"),
+    "words all in capitals": re.compile(r"^[^a-zà-ÿ]*[A-ZÀ-Þ]{2}[^a-zà-ÿ]*$"),
+}
+_ENDING = re.compile(r"(?:aux|eaux|es|s|x|e)\b")
+
+
+@dataclass(frozen=True)
+class LayPhrase:
+    """A phrase of laypeople for a concept.
+
+    Attributes
+    ----------
+    cui, phrase
+        The concept, and what people say for it.
+    relation
+        What the phrase is to the concept: "exact", "narrower" or "broader".
+    register
+        "everyday", "colloquial", "child" or "regional:" and two letters for the place.
+    note
+        "" or what is to be known of it, such as "offensive".
+    line
+        Where it stands in its file.
+    """
+
+    cui: str
+    phrase: str
+    relation: str
+    register: str
+    note: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something wrong with a phrase: the line that it stands on, and what it is."""
+
+    line: int
+    problem: str
+
+
+def read_lay(path: Path) -> list[LayPhrase]:
+    """Read phrases; concepts that have none are left out.
+
+    Raises
+    ------
+    InputError
+        The file is no such table, or a cell is none of the values of its column; the error names the line.
+    """
+    rows = read_rows(path, COLUMNS)
+    read = (LayPhrase(**{name: cells[name] for name in COLUMNS}, line=line) for line, cells in rows)
+    return [phrase for phrase in read if _checked(path, phrase).phrase != NONE]
+
+
+def find_faults(phrases: Sequence[LayPhrase], names: Mapping[str, Collection[str]]) -> list[Finding]:
+    """Return what is wrong with phrases, in the order of their lines.
+
+    Found are: the form of a phrase, more than 12 words, a concept that is not among those with names, and a
+    phrase that is an inflection, a reordering or another spelling of a name of its concept or of a phrase
+    of it before.
+
+    Parameters
+    ----------
+    phrases
+        Phrases of one file.
+    names
+        The names that each concept has.
+    """
+    taken = {cui: {_bare(name): name for name in said} for cui, said in names.items()}
+    return [
+        Finding(phrase.line, problem)
+        for phrase in phrases
+        for problem in (*_form(phrase.phrase), *_repetition(phrase, taken))
+    ]
+
+
+def ambiguous(phrases: Sequence[LayPhrase]) -> dict[str, list[LayPhrase]]:
+    """Return the normalised phrases that several concepts have without that each says "broader"."""
+    found: dict[str, list[LayPhrase]] = {}
+    for phrase in phrases:
+        found.setdefault(normalize(phrase.phrase), []).append(phrase)
+    return {
+        key: said
+        for key, said in found.items()
+        if len({phrase.cui for phrase in said}) > 1 and {phrase.relation for phrase in said} != {"broader"}
+    }
+
+
+def _checked(path: Path, phrase: LayPhrase) -> LayPhrase:
+    try:
+        check_cui(phrase.cui)
+    except InputError as error:
+        raise InputError(str(error), path=path, line=phrase.line) from None
+    if not phrase.phrase:
+        raise InputError("it is empty.", path=path, line=phrase.line, field="phrase")
+    if phrase.phrase == NONE:
+        if not phrase.note:
+            raise InputError(
+                "it is empty.",
+                path=path,
+                line=phrase.line,
+                field="note",
+                remedy="Say why there is no phrase.",
+            )
+        return phrase
+    if phrase.relation not in RELATIONS:
+        raise InputError(
+            f"{phrase.relation!r} is none.",
+            path=path,
+            line=phrase.line,
+            field="relation",
+            remedy=f"Write {', '.join(RELATIONS[:-1])} or {RELATIONS[-1]}.",
+        )
+    if not _REGISTER.fullmatch(phrase.register):
+        raise InputError(
+            f"{phrase.register!r} is none.",
+            path=path,
+            line=phrase.line,
+            field="register",
+            remedy="Write everyday, colloquial, child or regional: with two letters, such as regional:QC.",
+        )
+    return phrase
+
+
+def _form(phrase: str) -> Iterator[str]:
+    yield from (name for name, pattern in _FORM.items() if pattern.search(phrase))
+    if len(phrase.split()) > _MOST_WORDS:
+        yield f"more than {_MOST_WORDS} words"
+
+
+def _repetition(phrase: LayPhrase, taken: dict[str, dict[str, str]]) -> Iterator[str]:
+    if phrase.cui not in taken:
+        yield f"{phrase.cui} is not among the concepts"
+        return
+    bare = _bare(phrase.phrase)
+    if bare in taken[phrase.cui]:
+        yield f"the same words as {taken[phrase.cui][bare]!r}"
+    taken[phrase.cui].setdefault(bare, phrase.phrase)
+
+
+def _bare(text: str) -> str:
+    """Return words without endings of number and gender, in alphabetical order."""
+    return " ".join(sorted(_ENDING.sub("", word) for word in normalize(text).split()))

@@ -1,0 +1,97 @@
+"""Phrases of laypeople: how they are read, and what a program finds wrong with them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deft.errors import InputError
+from deft.terminology.lay import COLUMNS, LayPhrase, ambiguous, find_faults, read_lay
+
+HEADER = "\t".join(COLUMNS)
+NAMES = {"C0012569": {"Diplopie", "Vision double"}, "C0010200": {"Toux sèche"}}
+
+
+def said(phrase, cui="C0012569", relation="exact", line=2):
+    return LayPhrase(cui, phrase, relation, "everyday", "", line)
+
+
+def problems(*phrases):
+    return [finding.problem for finding in find_faults(phrases, NAMES)]
+
+
+def test_read(tmp_path):
+    path = tmp_path / "lay.tsv"
+    lines = (
+        HEADER,
+        "C0012569\tje vois double\texact\teveryday\t",
+        "C0000001\t-\t\t\tsays when, not what",
+        "C0010200\ttousser du sec\tbroader\tregional:QC\trare",
+    )
+    path.write_text("\n".join(lines), encoding="utf-8")
+    assert read_lay(path) == [
+        LayPhrase("C0012569", "je vois double", "exact", "everyday", "", 2),
+        LayPhrase("C0010200", "tousser du sec", "broader", "regional:QC", "rare", 4),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("C12569\tvoir double\texact\teveryday\t", "expected a CUI"),
+        ("C0012569\t\texact\teveryday\t", "field phrase: it is empty"),
+        ("C0012569\tvoir double\tequal\teveryday\t", "Write exact, narrower or broader"),
+        ("C0012569\tvoir double\texact\tregional\t", "regional:QC"),
+        ("C0012569\t-\t\t\t", "Say why there is no phrase"),
+    ],
+)
+def test_a_cell_that_is_none_of_its_column_is_refused_with_its_line(tmp_path, line, told):
+    path = tmp_path / "lay.tsv"
+    path.write_text(f"{HEADER}\n{line}\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_lay(path)
+    assert str(caught.value).startswith(f"{path}:2: ")
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("phrase", "problem"),
+    [
+        ("l\u2019œil voit double", "a typographic apostrophe"),
+        ("je vois double.", "a final full stop"),
+        ("je  vois double", "blanks at an end or in a row"),
+        ("VOIR DOUBLE", "words all in capitals"),
+        (" ".join("abcdefghijklm"), "more than 12 words"),
+        ("visions doubles", "the same words as 'Vision double'"),
+        ("double vision", "the same words as 'Vision double'"),
+    ],
+)
+def test_faults(phrase, problem):
+    assert problems(said(phrase)) == [problem]
+
+
+def test_phrases_in_another_wording_are_fine():
+    assert (
+        problems(said("je vois double"), said("tout se dédouble"), said("mes yeux voient deux images")) == []
+    )
+
+
+def test_a_phrase_is_not_said_twice_of_a_concept_but_may_be_of_two():
+    assert problems(said("je vois double"), said("double je vois", line=3)) == [
+        "the same words as 'je vois double'"
+    ]
+    assert problems(said("gêne"), said("gêne", "C0010200")) == []
+    assert problems(said("gêne", "C9999999")) == ["C9999999 is not among the concepts"]
+
+
+def test_a_phrase_of_two_concepts_is_ambiguous_unless_it_is_broader_on_each():
+    exact = said("Gêne"), said("gêne", "C0010200", relation="broader")
+    assert ambiguous(exact) == {"gene": list(exact)}
+    assert ambiguous([said("gêne", cui, relation="broader") for cui in NAMES]) == {}
+    assert ambiguous([said("gêne"), said("gêne")]) == {}
+
+
+@given(st.permutations(["mal", "aux", "yeux", "le", "soir"]))
+def test_order_does_not_make_another_wording(words):
+    assert problems(said("mal aux yeux le soir"), said(" ".join(words))) == [
+        "the same words as 'mal aux yeux le soir'"
+    ]
