@@ -1,5 +1,8 @@
 """Phrases of laypeople: how they are read, and what a program finds wrong with them."""
 
+import csv
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,6 +11,7 @@ from deft.errors import InputError
 from deft.terminology.lay import COLUMNS, LayPhrase, ambiguous, find_faults, read_lay
 
 HEADER = "\t".join(COLUMNS)
+DATA = Path(__file__).parents[2] / "data" / "lay"
 NAMES = {"C0012569": {"Diplopie", "Vision double"}, "C0010200": {"Toux sèche"}}
 
 
@@ -95,3 +99,12 @@ def test_order_does_not_make_another_wording(words):
     assert problems(said("mal aux yeux le soir"), said(" ".join(words))) == [
         "the same words as 'mal aux yeux le soir'"
     ]
+
+
+def test_the_phrases_that_are_committed_have_no_faults():
+    with (DATA / "concepts.tsv").open(encoding="utf-8") as stream:
+        names = {row["cui"]: {row["name"]} for row in csv.DictReader(stream, delimiter="\t")}
+    phrases = [phrase for path in sorted((DATA / "written").glob("*.tsv")) for phrase in read_lay(path)]
+    assert phrases
+    assert find_faults(phrases, names) == []
+    assert ambiguous(phrases) == {}
