@@ -50,6 +50,13 @@ def normalize(text: str) -> str:
     return _UNSPECIFIED.sub("", text)
 
 
+def stem(word: str) -> str:
+    """Return what the singular and the plural of a normalised French word share: maux and mal."""
+    if word.endswith("aux") and not word.endswith(("eaux", "yaux")) and len(word) > 3:
+        return word[:-3] + "al"
+    return word.rstrip("sx") or word
+
+
 def joined(key: str) -> str:
     """Return a normalised string without spaces: "hépato-splénomégalie" is "hépatosplénomégalie"."""
     return key.replace(" ", "")

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from deft.text import clean, normalize
+from deft.text import clean, normalize, stem
 
 MAX_WORDS = 9
 
@@ -123,11 +123,4 @@ def _is_term(phrase: str) -> bool:
 
 
 def _stems(phrase: str) -> tuple[str, ...]:
-    return tuple(_stem(word) for word in normalize(phrase).split())
-
-
-def _stem(word: str) -> str:
-    """Return what the singular and the plural of a French word share: maux and mal, boyaux and boyau."""
-    if word.endswith("aux") and not word.endswith(("eaux", "yaux")) and len(word) > 3:
-        return word[:-3] + "al"
-    return word.rstrip("sx") or word
+    return tuple(stem(word) for word in normalize(phrase).split())

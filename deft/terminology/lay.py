@@ -7,6 +7,7 @@ The file is a table with the columns `cui`, `phrase`, `relation`, `register` and
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from deft.corpora.delimited import read_rows
 from deft.errors import InputError
 from deft.terminology.cui import check_cui
-from deft.text import normalize
+from deft.text import normalize, stem
 
 COLUMNS = ("cui", "phrase", "relation", "register", "note")
 RELATIONS = ("exact", "narrower", "broader")
@@ -29,7 +30,6 @@ _FORM = {
     "blanks at an end or in a row": re.compile(r"^\s|\s$|\s\s"),
     "words all in capitals": re.compile(r"^[^a-zà-ÿ]*[A-ZÀ-Þ]{2}[^a-zà-ÿ]*$"),
 }
-_ENDING = re.compile(r"(?:aux|eaux|es|s|x|e)\b")
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def read_lay(path: Path) -> list[LayPhrase]:
 def find_faults(phrases: Sequence[LayPhrase], names: Mapping[str, Collection[str]]) -> list[Finding]:
     """Return what is wrong with phrases, in the order of their lines.
 
-    Found are: the form of a phrase, more than 12 words, a concept that is not among those with names, and a
+    Found are: the form of a phrase, more than 12 words, a concept that is not among those with names, a
     phrase that is an inflection, a reordering or another spelling of a name of its concept or of a phrase
-    of it before.
+    of it before, and a concept with fewer than three phrases or more than eight, at its last one.
 
     Parameters
     ----------
@@ -94,10 +94,14 @@ def find_faults(phrases: Sequence[LayPhrase], names: Mapping[str, Collection[str
         The names that each concept has.
     """
     taken = {cui: {_bare(name): name for name in said} for cui, said in names.items()}
+    count = Counter(phrase.cui for phrase in phrases)
+    last = {phrase.cui: phrase.line for phrase in phrases}
+    number = {last[cui]: f"{cui} has {n}, not 3 to 8 phrases" for cui, n in count.items() if not 3 <= n <= 8}
     return [
         Finding(phrase.line, problem)
         for phrase in phrases
-        for problem in (*_form(phrase.phrase), *_repetition(phrase, taken))
+        for problem in (*_form(phrase.phrase), *_repetition(phrase, taken), number.get(phrase.line, ""))
+        if problem
     ]
 
 
@@ -167,4 +171,4 @@ def _repetition(phrase: LayPhrase, taken: dict[str, dict[str, str]]) -> Iterator
 
 def _bare(text: str) -> str:
     """Return words without endings of number and gender, in alphabetical order."""
-    return " ".join(sorted(_ENDING.sub("", word) for word in normalize(text).split()))
+    return " ".join(sorted(stem(word).rstrip("e") for word in normalize(text).split()))

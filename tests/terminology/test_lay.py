@@ -20,7 +20,8 @@ def said(phrase, cui="C0012569", relation="exact", line=2):
 
 
 def problems(*phrases):
-    return [finding.problem for finding in find_faults(phrases, NAMES)]
+    """What is wrong, but for the number of phrases."""
+    return [fault.problem for fault in find_faults(phrases, NAMES) if "not 3 to 8" not in fault.problem]
 
 
 def test_read(tmp_path):
@@ -71,6 +72,21 @@ def test_a_cell_that_is_none_of_its_column_is_refused_with_its_line(tmp_path, li
 )
 def test_faults(phrase, problem):
     assert problems(said(phrase)) == [problem]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("un mal", "un maux"), ("le bateau", "les bateaux"), ("gonflé", "gonflées")]
+)
+def test_an_inflection_is_not_another_wording(one, other):
+    assert problems(said(one), said(other, line=3)) == [f"the same words as {one!r}"]
+
+
+@pytest.mark.parametrize(("count", "faults"), [(2, 1), (3, 0), (8, 0), (9, 1)])
+def test_three_to_eight_phrases_a_concept(count, faults):
+    phrases = [said(f"phrase {'abcdfghij'[place] * 2}", line=place) for place in range(count)]
+    found = find_faults(phrases, NAMES)
+    assert [fault.line for fault in found] == [count - 1] * faults
+    assert all(fault.problem == f"C0012569 has {count}, not 3 to 8 phrases" for fault in found)
 
 
 def test_phrases_in_another_wording_are_fine():
