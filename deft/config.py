@@ -94,9 +94,10 @@ class QuantizeParams(Block):
 
 
 class IndexParams(Block):
-    """The vector index: exact (`flat`), by cells of codes (`ivf`), or by size (`auto`); its mapping model."""
+    """The vector index, exact (`flat`), by cells (`ivf`) or by size (`auto`); lay phrases; mapping model."""
 
     kind: Literal["auto", "flat", "ivf"] = "auto"
+    lay: bool = True
     held_out_synonyms: Whole = Field(default=0, ge=0)
 
 

@@ -218,7 +218,7 @@ def build(request: Mapping[str, Any], ready: Callable[[], None]) -> dict[str, An
 
     ready()
     start = time.perf_counter()
-    manifest = build_index(request["umls"], request["encoder"], request["out"])
+    manifest = build_index(request["umls"], request["encoder"], request["out"], lay=None)
     return {"seconds": time.perf_counter() - start, "kind": manifest.kind, "search": manifest.search}
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import deft
-from deft.cli import bench, evaluate, index, mapping, train
+from deft.cli import bench, evaluate, index, lay, mapping, train
 from deft.cli.common import quiet_libraries
 
 app = typer.Typer(
@@ -27,6 +27,11 @@ app = typer.Typer(
 index_app = typer.Typer(
     help="Build and check an index of a Metathesaurus.",
     epilog="Example: deft index build --umls data/umls --language FRE",
+    no_args_is_help=True,
+)
+lay_app = typer.Typer(
+    help="What laypeople say: look at the vocabulary that comes with deft, check and add your own.",
+    epilog="Example: deft lay export lay_fr.tsv",
     no_args_is_help=True,
 )
 review_app = typer.Typer(
@@ -68,6 +73,10 @@ index_app.command("remove")(index.index_remove)
 index_app.command("verify")(index.index_verify)
 app.command("map", cls=mapping.TermCommand)(mapping.map_terms)
 app.command("explain", cls=mapping.TermCommand)(mapping.explain_term)
+app.add_typer(lay_app, name="lay")
+lay_app.command("export")(lay.lay_export)
+lay_app.command("check")(lay.lay_check)
+lay_app.command("add")(lay.lay_add)
 app.add_typer(review_app, name="review")
 review_app.command("apply")(mapping.review_apply)
 app.command("fit")(mapping.fit_model)

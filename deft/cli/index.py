@@ -72,17 +72,23 @@ def index_build(
             "it are not embedded again."
         ),
     ] = None,
+    lay: Annotated[
+        bool,
+        typer.Option("--lay/--no-lay", help="Add what laypeople say, the vocabulary that comes with deft."),
+    ] = True,
     memory: Memory = 1024,
     threads: Threads = None,
     params: Annotated[
         Path | None,
         typer.Option(
-            help="Take the filters, and --umls if not given, from the block `prepare` of this file, and the "
-            "kind from its block `index`."
+            help="Take the filters, and --umls if not given, from the block `prepare` of this file, and kind "
+            "and lay from its block `index`."
         ),
     ] = None,
 ) -> None:
     """Build an index: every distinct string of the Metathesaurus is embedded once.
+
+    What laypeople say for its concepts is added, by the source LAYFR: deft lay export shows it.
 
     Interrupted, it goes on where it was when the same command is run again.
 
@@ -93,6 +99,7 @@ def index_build(
     """
     from deft.config import Params
     from deft.index.build import Resources, build_index
+    from deft.terminology.lay import SHIPPED
     from deft.terminology.rrf import AtomFilter
 
     keep = AtomFilter(
@@ -108,16 +115,24 @@ def index_build(
             raise InputError("the filters come from --params or from options, not from both.")
         blocks = Params.read(params)
         umls, keep = umls or blocks.prepare.umls, AtomFilter(**blocks.prepare.atom_filters())
-        kind = IndexKind(blocks.index.kind)
+        kind, lay = IndexKind(blocks.index.kind), lay and blocks.index.lay
     if umls is None:
         remedy = "For example: deft index build --umls data/umls --language FRE."
         raise InputError("give --umls, the folder of a Metathesaurus, or --params.", remedy=remedy)
     chosen = None if kind is IndexKind.auto else cast("Any", kind.value)
     resources = Resources(memory, threads)
     manifest = build_index(
-        umls, encoder, out, keep, kind=chosen, vectors=vectors, resources=resources, progress=True
+        umls,
+        encoder,
+        out,
+        keep,
+        kind=chosen,
+        vectors=vectors,
+        lay=SHIPPED if lay else None,
+        resources=resources,
+        progress=True,
     )
-    _print(manifest)
+    print_manifest(manifest)
 
 
 def index_add(
@@ -138,7 +153,7 @@ def index_add(
     """
     from deft.index.build import Resources, add_to_index
 
-    _print(add_to_index(index, umls, resources=Resources(memory, threads), progress=True))
+    print_manifest(add_to_index(index, umls, resources=Resources(memory, threads), progress=True))
 
 
 def index_remove(
@@ -159,10 +174,13 @@ def index_remove(
     from deft.index.build import Resources, remove_from_index
 
     resources = Resources(memory)
-    _print(remove_from_index(index, cuis=cui or (), sources=source or (), resources=resources, progress=True))
+    print_manifest(
+        remove_from_index(index, cuis=cui or (), sources=source or (), resources=resources, progress=True)
+    )
 
 
-def _print(manifest: Manifest) -> None:
+def print_manifest(manifest: Manifest) -> None:
+    """Print what an index holds."""
     print_record({**manifest.rows, "kind": manifest.kind})
 
 

@@ -80,6 +80,9 @@ def map_terms(
     source: Annotated[
         Values, typer.Option(help="Only strings of this source (SAB). May be repeated.")
     ] = None,
+    without_source: Annotated[
+        Values, typer.Option(help="No strings of this source: LAYFR for names alone. May be repeated.")
+    ] = None,
     semantic_type: Annotated[
         Values, typer.Option(help="Only concepts of this semantic type (TUI). May be repeated.")
     ] = None,
@@ -148,6 +151,7 @@ def map_terms(
             sources=source or (),
             semantic_types=semantic_type or (),
             semantic_groups=semantic_group or (),
+            without_sources=without_source or (),
         ),
     }
     if rows is None:

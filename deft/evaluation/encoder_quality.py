@@ -88,7 +88,8 @@ def evaluate_encoders(
     for name, folder in encoders.items():
         with tempfile.TemporaryDirectory() as scratch:
             index = Path(scratch) / "index"
-            build_index(data.umls, folder, index, AtomFilter(languages=data.languages), progress=progress)
+            keep = AtomFilter(languages=data.languages)
+            build_index(data.umls, folder, index, keep, lay=None, progress=progress)  # names alone
             trials = _trials(TermMapper.open(index), data, progress=progress)
             measured[name] = _mapping(trials, {key: trial.rankings for key, trial in trials.items()})
             if name == next(iter(encoders)):  # the baseline needs no encoder, and once is enough

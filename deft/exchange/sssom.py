@@ -67,6 +67,8 @@ _JUSTIFICATION = {
     "semantic": "semapv:SemanticSimilarityThresholdMatching",
 }
 _SAME_STRING = {"exact", "normalised"}
+# What the concept is to a phrase of laypeople that is written as the query
+_BY_RELATION = {"exact": "skos:closeMatch", "narrower": "skos:broadMatch", "broader": "skos:narrowMatch"}
 _AMBIGUOUS = "another concept carries the same string"
 _GUARDED = "an apostrophe keeps a spreadsheet from computing a text of this row"
 _METATHESAURUS = "MTH"  # the vocabulary of the Metathesaurus itself: where nothing was found
@@ -133,8 +135,9 @@ def write_sssom(
     The predicate is `skos:exactMatch` where the query is a name of that concept and of no other proposed one:
     an atom of it is the same string, or a person accepted it. All others are `skos:closeMatch`: a similarity
     does not show that two things are the same, nor which is the broader; nor does a string that several
-    concepts share, and `skos:exactMatch` is transitive, it would make those concepts one. How far to trust a
-    row is its `confidence`.
+    concepts share, nor a phrase of laypeople, and `skos:exactMatch` is transitive, it would make those
+    concepts one. A query that is such a phrase, of a concept that is broader or narrower than it, is
+    `skos:broadMatch` or `skos:narrowMatch`. How far to trust a row is its `confidence`.
 
     Parameters
     ----------
@@ -259,8 +262,11 @@ def _rows(mapping: Mapping) -> Iterator[dict[str, str]]:
         return
     same = _same_concept(mapping)
     for candidate in mapping.candidates:
-        predicate = "skos:exactMatch" if candidate.cui == same else "skos:closeMatch"
-        yield {"subject_label": label, "predicate_id": predicate, **_row(mapping, candidate)}
+        yield {
+            "subject_label": label,
+            "predicate_id": _predicate(candidate, same),
+            **_row(mapping, candidate),
+        }
     if not mapping.candidates:
         yield {
             "subject_label": label,
@@ -272,10 +278,17 @@ def _rows(mapping: Mapping) -> Iterator[dict[str, str]]:
         }
 
 
+def _predicate(candidate: Candidate, same: str | None) -> str:
+    if candidate.relation and candidate.match in _SAME_STRING:
+        return _BY_RELATION[candidate.relation]
+    return "skos:exactMatch" if candidate.cui == same else "skos:closeMatch"
+
+
 def _row(mapping: Mapping, candidate: Candidate) -> dict[str, str]:
     shared = candidate.match in _SAME_STRING
     remarks = [
         "" if shared else f"matched string: {candidate.matched}",
+        f"phrase of laypeople, {candidate.relation}" if candidate.relation else "",
         _AMBIGUOUS if mapping.ambiguous and candidate.rank == 1 else "",
         mapping.note,
     ]

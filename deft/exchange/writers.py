@@ -35,6 +35,7 @@ FIELDS = (
     "lexical",
     "score",
     "confidence",
+    "relation",
 )
 # Definitions are long: they are in TSV and in Python, not in JSON Lines.
 JSON_FIELDS = tuple(field for field in FIELDS if field != "definition")

@@ -29,6 +29,10 @@ from deft.index.vectors import Known, OldIndex, StoredVectors, embed
 from deft.terminology.concepts import FILES as TABLES
 from deft.terminology.concepts import Concepts
 from deft.terminology.cui import check_cui
+from deft.terminology.lay import LANGUAGE as LAY_LANGUAGE
+from deft.terminology.lay import LAY, find_lay, read_lay
+from deft.terminology.lay import SHIPPED as SHIPPED_LAY
+from deft.terminology.lay import SOURCE as LAY_SOURCE
 from deft.terminology.rrf import AtomFilter, find
 from deft.terminology.table_maker import MEMORY_MIB, TableMaker
 
@@ -52,6 +56,25 @@ class Resources:
 
     memory_mib: int = MEMORY_MIB
     threads: int | None = None
+
+
+@dataclass(frozen=True)
+class _Phrases:
+    """A file of phrases of laypeople, if there is to be one, and the source that they are known by."""
+
+    path: Path | None
+    source: str = LAY_SOURCE
+
+    @property
+    def record(self) -> dict[str, FileRecord]:
+        """What the manifest says of it."""
+        return {} if self.path is None else {f"lay {self.source}": FileRecord.of(self.path)}
+
+    def add_to(self, maker: TableMaker) -> None:
+        """Put them in the place of those of this source."""
+        if self.path is not None:
+            maker.remove(sources=[self.source])
+            maker.add_lay(read_lay(self.path), self.source)
 
 
 @dataclass(frozen=True)
@@ -81,7 +104,7 @@ class _Plan:
     base: Path | None = None
 
 
-def build_index(
+def build_index(  # noqa: PLR0913 - each is one choice, and all but three are named
     umls: str | Path,
     encoder: str | Path | None,
     out: str | Path,
@@ -89,10 +112,11 @@ def build_index(
     *,
     kind: Kind | None = None,
     vectors: str | Path | None = None,
+    lay: str | Path | None = SHIPPED_LAY,
     resources: Resources | None = None,
     progress: bool = False,
 ) -> Manifest:
-    """Build the index of a Metathesaurus.
+    """Build the index of a Metathesaurus, with what laypeople say for its concepts.
 
     A build that was interrupted, by whatever, goes on where it was when it is started again.
 
@@ -112,6 +136,9 @@ def build_index(
     vectors
         Folder written by `deft encode`, or an index, of the same encoder: strings found there are not
         embedded again.
+    lay
+        File of phrases of laypeople (`deft.terminology.lay`), by default the vocabulary that comes with deft;
+        None for none. There are none either where `keep` asks for languages without French.
     resources
         What it may use.
     progress
@@ -125,13 +152,20 @@ def build_index(
     """
     umls, keep = Path(umls), keep or AtomFilter()
     bundle, resources = find_encoder(encoder or SHIPPED), resources or Resources()
+    french = not keep.languages or LAY_LANGUAGE in keep.languages
+    phrases = _Phrases(find_lay(lay) if lay is not None and french else None)
+
+    def gather(maker: TableMaker) -> None:
+        maker.add_release(umls, keep, progress=progress)
+        phrases.add_to(maker)
+
     plan = _Plan(
         bundle,
         Encoder.open(bundle, threads=resources.threads),
-        {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))},
+        {**_records(umls), **phrases.record},
         asdict(keep),
         {},
-        lambda maker: maker.add_release(umls, keep, progress=progress),
+        gather,
     )
     known = None if vectors is None else _known(Path(vectors))
     return _build(plan, Path(out), known, resources, kind=kind, progress=progress)
@@ -164,17 +198,68 @@ def add_to_index(
     filters = old.manifest.filters
     keep = keep or AtomFilter(**{name: _tuple(filters[name]) for name in asdict(AtomFilter())})
 
+    had = LAY_SOURCE in old.concepts.labels("atoms", "source").values
+    phrases = _Phrases(find_lay() if had else None)  # for the concepts that come in as well
+
     def gather(maker: TableMaker) -> None:
         maker.add_tables(old.concepts)
         maker.add_release(umls, keep, progress=progress)
+        phrases.add_to(maker)
 
-    added = {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))}
+    added = {f"added {umls.name}/{name}": record for name, record in _records(umls).items()}
     plan = _Plan(
         old.encoder,
         old.model,
-        {**old.manifest.inputs, **{f"added {umls.name}/{name}": record for name, record in added.items()}},
+        {**old.manifest.inputs, **added, **phrases.record},
         filters,
         {"index": old.identity, "added": asdict(keep)},
+        gather,
+        old.folder,
+    )
+    return _build(plan, index, old.vectors, resources, progress=progress)
+
+
+def add_lay_to_index(
+    index: str | Path,
+    lay: str | Path,
+    source: str,
+    *,
+    resources: Resources | None = None,
+    progress: bool = False,
+) -> Manifest:
+    """Add a file of phrases of laypeople to an index, for the concepts that it has.
+
+    Parameters
+    ----------
+    index, resources, progress
+        As for `add_to_index`.
+    lay
+        The file (`deft.terminology.lay`).
+    source
+        What its phrases are known by (SAB); they take the place of those that the index has by it.
+
+    Raises
+    ------
+    InputError
+        As for `build_index`, or the index has names of that source.
+    """
+    index, resources = Path(index), resources or Resources()
+    old, phrases = _old(index, resources.threads), _Phrases(find_lay(lay), source)
+    source_of, type_of = (old.concepts.labels("atoms", name) for name in ("source", "term_type"))
+    if (source_of.isin([source]) & ~type_of.isin([LAY])).any():
+        problem = f"has names of the source {source}, which are no phrases of laypeople."
+        raise InputError(problem, path=index, remedy="Give the phrases another --source.")
+
+    def gather(maker: TableMaker) -> None:
+        maker.add_tables(old.concepts)
+        phrases.add_to(maker)
+
+    plan = _Plan(
+        old.encoder,
+        old.model,
+        {**old.manifest.inputs, **phrases.record},
+        old.manifest.filters,
+        {"index": old.identity, "source": source},
         gather,
         old.folder,
     )
@@ -331,6 +416,10 @@ class _Old:
     def identity(self) -> str:
         """Tell one index from another by its strings, atoms and concepts."""
         return " ".join(self.manifest.files[name].sha256 for name in TABLES)
+
+
+def _records(umls: Path) -> dict[str, FileRecord]:
+    return {path.name: FileRecord.of(path) for name in _INPUTS if (path := find(umls, name, optional=True))}
 
 
 def _old(index: Path, threads: int | None = None) -> _Old:

@@ -129,7 +129,7 @@ def _cells(candidate: Candidate) -> tuple[str, ...]:
         str(candidate.rank),
         candidate.cui,
         _short(candidate.name),
-        f"{_short(candidate.matched)} [{candidate.source}]",
+        f"{_short(candidate.matched)} [{', '.join(filter(None, (candidate.source, candidate.relation)))}]",
         candidate.match,
         f"{candidate.cosine:.3f}",
         f"{candidate.lexical:.3f}",

@@ -25,6 +25,8 @@ class ConceptFilter:
     ----------
     languages, sources
         LAT and SAB of the atoms that may match.
+    without_sources
+        SAB of atoms that are treated as absent.
     semantic_types, semantic_groups
         TUIs and names of semantic groups; a concept passes if one of its types is in their union.
     exclude
@@ -41,6 +43,7 @@ class ConceptFilter:
     semantic_types: tuple[str, ...]
     semantic_groups: tuple[str, ...]
     exclude: frozenset[str]
+    without_sources: tuple[str, ...]
 
     def __init__(
         self,
@@ -49,12 +52,14 @@ class ConceptFilter:
         semantic_types: Iterable[str] = (),
         semantic_groups: Iterable[str] = (),
         exclude: Iterable[str] = (),
+        without_sources: Iterable[str] = (),
     ) -> None:
         tuples = {
             "languages": languages,
             "sources": sources,
             "semantic_types": semantic_types,
             "semantic_groups": semantic_groups,
+            "without_sources": without_sources,
         }
         for field, values in tuples.items():
             object.__setattr__(self, field, _several(field, values))
@@ -76,6 +81,8 @@ class ConceptFilter:
                 labels = concepts.labels("atoms", column)
                 _check_known(column, values, set(labels.values))
                 mask &= labels.isin(values)
+        if self.without_sources:  # an index that lacks one has nothing to leave out
+            mask &= ~concepts.labels("atoms", "source").isin(self.without_sources)
         if not mask.any():
             raise InputError("no atom of the index passes the filters.", remedy="Ask for less.")
         return mask

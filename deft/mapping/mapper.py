@@ -27,6 +27,7 @@ from deft.mapping.query import understand
 from deft.mapping.results import Candidate, Mapping, Match
 from deft.progress import Progress
 from deft.terminology.concepts import Concepts
+from deft.terminology.lay import LAY
 from deft.text import clean, normalize
 
 Channel = Literal["fused", "dense", "lexical"]
@@ -123,6 +124,7 @@ class TermMapper:
         self._maker = PoolMaker(concepts)
         self._atoms = {name: concepts.numbers("atoms", name) for name in ("string", "concept")}
         self._labels = {name: concepts.labels("atoms", name) for name in ("language", "source", "term_type")}
+        self._code = concepts.texts("atoms", "code")
         self._types = concepts.labels("concepts", "semantic_types")
         self._strings = concepts.texts("strings", "string")
         self._about = {name: concepts.texts("concepts", name) for name in ("name", "definition")}
@@ -410,6 +412,7 @@ class TermMapper:
     def _candidate(self, rank: int, pool: Pool, place: int, score: float, belief: _Belief) -> Candidate:
         concept, atom = int(pool.concept[place]), pool.atom[place]
         types = self._types.at(concept)
+        term_type = self._labels["term_type"].at(atom)
         return Candidate(
             rank=rank,
             cui=self.concepts.cui(concept),
@@ -417,7 +420,7 @@ class TermMapper:
             matched=self._strings.at(self._atoms["string"][atom]),
             language=self._labels["language"].at(atom),
             source=self._labels["source"].at(atom),
-            term_type=self._labels["term_type"].at(atom),
+            term_type=term_type,
             semantic_types=tuple(types.split(";")) if types else (),
             definition=self._about["definition"].at(concept),
             match="curated" if concept in belief.accepted else _match(pool, place),
@@ -425,6 +428,7 @@ class TermMapper:
             lexical=float(pool.column("lexical")[place]),
             score=score,
             confidence=belief.confidence.get(concept, 0.0),
+            relation=self._code.at(atom) if term_type == LAY else "",
         )
 
     def _note(self, term: str) -> str:

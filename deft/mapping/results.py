@@ -39,6 +39,9 @@ class Candidate:
         What the ranking goes by, by default from 0 to 1.
     confidence
         Probability that this concept is right, 0 to 1.
+    relation
+        What that string is to the concept if it is a phrase of laypeople (`deft.terminology.lay`): "exact",
+        "narrower" or "broader"; "" if it is a name.
     """
 
     rank: int
@@ -55,6 +58,7 @@ class Candidate:
     lexical: float
     score: float
     confidence: float
+    relation: str = ""
 
 
 @dataclass(frozen=True, slots=True)

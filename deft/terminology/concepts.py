@@ -21,6 +21,7 @@ import pyarrow as pa
 from deft.errors import InputError, one_line
 from deft.files import atomic_write, release, rises, within
 from deft.terminology.cui import cui_of, is_cui, number_of
+from deft.terminology.lay import LAY
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -263,6 +264,17 @@ class Concepts:
         strings, key = self.texts("strings", "string"), string.encode()
         row = bisect_left(range(len(strings)), key, key=strings.raw)
         return row if row < len(strings) and strings.raw(row) == key else -1
+
+    def names(self, cuis: Iterable[str], language: str) -> dict[str, set[str]]:
+        """Return the names that concepts have in a language, those that are there; lay phrases are none."""
+        of = {row: cui for cui in cuis if (row := self.row_of(cui)) is not None}
+        owner, string = self.numbers("atoms", "concept"), self.numbers("atoms", "string")
+        kept = np.isin(owner, list(of)) & self.labels("atoms", "language").isin([language])
+        kept &= ~self.labels("atoms", "term_type").isin([LAY])
+        strings, found = self.texts("strings", "string"), {cui: set[str]() for cui in of.values()}
+        for atom in np.flatnonzero(kept):
+            found[of[int(owner[atom])]].add(strings.at(string[atom]))
+        return found
 
     def current(self, cui: str) -> tuple[str, ...]:
         """Return the CUIs that a retired one became, or the CUI itself."""

@@ -1,15 +1,16 @@
-"""Phrases of laypeople for concepts: their file, and what a program can find wrong with them.
+"""Phrases of laypeople for concepts: their file, the atoms they become, what a program finds wrong with them.
 
-The file is a table with the columns `cui`, `phrase`, `relation`, `register` and `note`;
-`data/lay/GUIDELINES.md` says what they hold.
+The file is a table with the columns `cui` and `phrase`, and `relation`, `register` and `note` where they are
+known; `data/lay/GUIDELINES.md` says what they hold.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 
 from deft.corpora.delimited import read_rows
@@ -21,6 +22,15 @@ COLUMNS = ("cui", "phrase", "relation", "register", "note")
 RELATIONS = ("exact", "narrower", "broader")
 NONE = "-"
 """In the place of a phrase: laypeople have no word for the concept, the note says why."""
+
+SOURCE, LAY, LANGUAGE = "LAYFR", "LAY", "FRE"
+"""SAB of the vocabulary that comes with deft; TTY and LAT of every lay phrase, whose CODE is its relation."""
+
+SHIPPED = "shipped"
+"""The name of the vocabulary that comes with deft."""
+
+_FILE = "lay_fr.tsv"
+_DEFAULTS = {"relation": "exact", "register": "everyday"}
 
 _REGISTER = re.compile("everyday|colloquial|child|regional:[A-Z]{2}")
 _MOST_WORDS = 12
@@ -66,17 +76,54 @@ class Finding:
     problem: str
 
 
+def find_lay(name: str | Path = SHIPPED) -> Path:
+    """Return the file of a vocabulary, given by its path or as `shipped`, the one that comes with deft.
+
+    Raises
+    ------
+    InputError
+        This installation has no vocabulary of its own.
+    """
+    if str(name) != SHIPPED:
+        return Path(name)
+    inside, checkout = Path(__file__).with_name(_FILE), Path(__file__).parents[2] / "data" / "lay" / _FILE
+    for path in (inside, checkout):
+        if path.is_file():
+            return path
+    raise InputError("this installation of deft has no lay vocabulary.", remedy="Build with --no-lay.")
+
+
 def read_lay(path: Path) -> list[LayPhrase]:
     """Read phrases; concepts that have none are left out.
+
+    A relation that is not given is "exact", a register that is not given "everyday".
 
     Raises
     ------
     InputError
         The file is no such table, or a cell is none of the values of its column; the error names the line.
     """
-    rows = read_rows(path, COLUMNS)
-    read = (LayPhrase(**{name: cells[name] for name in COLUMNS}, line=line) for line, cells in rows)
+    rows = read_rows(path, COLUMNS[:2])
+    read = (LayPhrase(**_cells(cells), line=line) for line, cells in rows)
     return [phrase for phrase in read if _checked(path, phrase).phrase != NONE]
+
+
+def rrf_lines(phrases: Iterable[LayPhrase], source: str = SOURCE) -> Iterator[str]:
+    """Yield phrases as lines of MRCONSO.RRF, the end of the line included.
+
+    Identifiers are digests, the same in every version of the vocabulary: LUI of what a term reads as, SUI of
+    its letters, AUI of phrase and concept.
+    """
+    for phrase in phrases:
+        lui, sui, aui = (
+            _digest(text)
+            for text in (normalize(phrase.phrase), phrase.phrase, f"{phrase.cui} {phrase.phrase}")
+        )
+        fields = (
+            phrase.cui, LANGUAGE, "S", f"L{lui}", "PF", f"S{sui}", "N", f"A{aui}", "", "", "", source, LAY,
+            phrase.relation, phrase.phrase, "0", "N", "",
+        )  # fmt: skip
+        yield "|".join(fields) + "|\n"
 
 
 def find_faults(phrases: Sequence[LayPhrase], names: Mapping[str, Collection[str]]) -> list[Finding]:
@@ -117,13 +164,24 @@ def ambiguous(phrases: Sequence[LayPhrase]) -> dict[str, list[LayPhrase]]:
     }
 
 
+def _digest(text: str) -> str:
+    """Return ten figures."""
+    return f"{int.from_bytes(blake2b(text.encode(), digest_size=8).digest()) % 10**10:010d}"
+
+
+def _cells(cells: Mapping[str, str]) -> dict[str, str]:
+    given = {name: cells.get(name, "") for name in COLUMNS}
+    return {name: value or _DEFAULTS.get(name, "") for name, value in given.items()}
+
+
 def _checked(path: Path, phrase: LayPhrase) -> LayPhrase:
     try:
         check_cui(phrase.cui)
     except InputError as error:
         raise InputError(str(error), path=path, line=phrase.line) from None
-    if not phrase.phrase:
-        raise InputError("it is empty.", path=path, line=phrase.line, field="phrase")
+    if not phrase.phrase or "|" in phrase.phrase:
+        problem = "it is empty." if not phrase.phrase else "a bar is no letter: RRF parts its fields by it."
+        raise InputError(problem, path=path, line=phrase.line, field="phrase")
     if phrase.phrase == NONE:
         if not phrase.note:
             raise InputError(

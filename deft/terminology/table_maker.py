@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 from deft.errors import InputError
 from deft.terminology.concepts import Concepts
 from deft.terminology.cui import number_of
+from deft.terminology.lay import LANGUAGE, LAY, LayPhrase
 from deft.terminology.rrf import (
     AtomFilter,
     stream_atoms,
@@ -48,14 +49,21 @@ create table retired (cui varchar, target varchar);
 create table ranks (language varchar, rank integer);
 """
 
-# A concept is shown by its preferred name in the first language that it has a name in.
+# What is there twice stays once; phrases of laypeople stay where a concept has a name.
+_ATOMS_KEPT = """
+create or replace table atoms as select distinct * from atoms
+where cui in (select cui from atoms where term_type <> 'LAY')
+"""
+
+# A concept is shown by its preferred name in the first language that it has a name in. What laypeople say is
+# no name, and does not make a concept better known.
 _CONCEPTS = """
 create table concepts as
 with named as (
     select cui, first(string order by coalesce(rank, 99), preferred desc, string) as name,
         count(*)::integer as atoms, count(distinct source)::integer as sources,
         bool_or(starts_with(source, 'MSH'))::utinyint as mesh
-    from atoms left join ranks using (language) group by cui
+    from atoms left join ranks using (language) where term_type <> 'LAY' group by cui
 ), typed as (
     select cui, string_agg(distinct tui, ';' order by tui) as semantic_types from types group by cui
 ), defined as (
@@ -153,6 +161,17 @@ class TableMaker:
         same = "relation = 'SY' and target <> ''"
         self._insert("retired", stream_retired(folder), "cui, target", where=same)
 
+    def add_lay(self, phrases: Iterable[LayPhrase], source: str) -> None:
+        """Add phrases of laypeople, by `source`, for concepts that have a name when the tables are made."""
+        now = _followed(self._database.sql("select cui, target from retired").fetchall())
+        rows = [
+            {"cui": number_of(cui), "source": source, "relation": said.relation, "string": clean(said.phrase)}
+            for said in phrases
+            for cui in now.get(said.cui, (said.cui,))
+        ]
+        columns = f"cui::integer, '{LANGUAGE}', source, '{LAY}', relation, string, false"
+        self._insert("atoms", [pa.RecordBatch.from_pylist(rows)] if rows else [], columns, where="true")
+
     def add_tables(self, concepts: Concepts) -> None:
         """Add what an index holds."""
         tables = concepts.tables
@@ -202,9 +221,9 @@ class TableMaker:
         InputError
             There is no atom.
         """
+        self._database.execute(_ATOMS_KEPT)
         if not self._count("atoms"):
             raise InputError("no atom is left.", remedy="An index needs one at least.")
-        self._database.execute("create or replace table atoms as select distinct * from atoms")
         self._database.execute(_CONCEPTS)
         self._database.execute(_STRINGS)
         counts = "sum(atoms) over (order by row rows between unbounded preceding and 1 preceding)"
@@ -214,7 +233,7 @@ class TableMaker:
             ),
             "atoms": self._table(_ATOMS),
             "concepts": self._table("select * exclude (row) from concepts order by row"),
-            "retired": _followed(self._database.sql("select cui, target from retired").fetchall()),
+            "retired": _retired(self._database.sql("select cui, target from retired").fetchall()),
         }
         return Concepts(tables)
 
@@ -263,18 +282,24 @@ def _numbered(table: pa.Table) -> pa.Table:
     return table.append_column("row", pa.array(range(len(table)), pa.int32()))
 
 
-def _followed(edges: Iterable[tuple[str, str]]) -> pa.Table:
+def _retired(edges: Iterable[tuple[str, str]]) -> pa.Table:
+    rows = [(cui, target) for cui, targets in _followed(edges).items() for target in targets]
+    numbers = [[number_of(cui) for cui in column] for column in zip(*rows, strict=True)] or [[], []]
+    return pa.table({"cui": numbers[0], "target": numbers[1]})
+
+
+def _followed(edges: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     """Return what retired CUIs became, through any number of releases."""
     following: dict[str, set[str]] = {}
     for cui, target in edges:
         following.setdefault(cui, set()).add(target)
-    rows = []
+    found = {}
     for cui in sorted(following):
         reached, open_ = set[str](), [cui]
         while open_:
             for target in following.get(open_.pop(), set()) - reached:
                 reached.add(target)
                 open_.append(target)
-        rows += [(cui, target) for target in sorted(reached - {cui}) if target not in following]
-    numbers = [[number_of(cui) for cui in column] for column in zip(*rows, strict=True)] or [[], []]
-    return pa.table({"cui": numbers[0], "target": numbers[1]})
+        if last := [target for target in sorted(reached - {cui}) if target not in following]:
+            found[cui] = last
+    return found

@@ -145,6 +145,24 @@ def test_justification_and_predicate(match, justification, predicate):
 
 
 @pytest.mark.parametrize(
+    ("relation", "match", "predicate"),
+    [
+        ("exact", "exact", "closeMatch"),
+        ("narrower", "exact", "broadMatch"),
+        ("broader", "normalised", "narrowMatch"),
+        ("broader", "semantic", "closeMatch"),  # the query is another phrase
+        ("narrower", "curated", "exactMatch"),  # a person decided
+    ],
+)
+def test_a_phrase_of_laypeople_says_what_it_is_to_the_concept(relation, match, predicate):
+    said = candidate(match=match, source="LAYFR", term_type="LAY", relation=relation)
+    (row,) = parse(written([Mapping("q", (said,))]))[1]
+    assert row["predicate_id"] == f"skos:{predicate}"
+    assert row["object_source"] == "SAB:LAYFR"
+    assert f"phrase of laypeople, {relation}" in row["comment"]
+
+
+@pytest.mark.parametrize(
     ("matches", "ambiguous", "exact"),
     [
         (["exact", "normalised"], True, []),

@@ -89,6 +89,15 @@ def test_excluded_concepts_are_absent_known_or_not(concepts):
     assert unknown.all()
 
 
+def test_sources_can_be_left_out_there_or_not(concepts):
+    kept = named(concepts, ConceptFilter(without_sources=("OTHER", "LAYFR")).atoms(concepts))
+    own = {(atom.cui, atom.string) for atom in ATOMS if atom.source == "DEMO" and atom.suppress == "N"}
+    assert kept == own | {("C0000007", "sans type")}
+    assert ConceptFilter(without_sources=("LAYFR",)).atoms(concepts).all()
+    with pytest.raises(InputError, match="no atom of the index passes"):
+        ConceptFilter(sources=("NEW",), without_sources=("NEW",)).atoms(concepts)
+
+
 def test_strings_with_an_atom_that_passes(concepts):
     atoms = ConceptFilter(exclude=frozenset({"C0000001"})).atoms(concepts)
     strings = set(concepts.strings["string"][strings_of(atoms, concepts)])

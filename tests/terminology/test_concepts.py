@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from demo import Atom, write_lines, write_umls
+from demo import ATOMS, Atom, make_concepts, write_lines, write_umls
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -46,6 +46,17 @@ def test_what_is_shown_of_a_concept(concepts):
     assert shown.loc["C0000006", "semantic_types"] == "T033;T184"
     assert shown.loc["C0000001", "definition"] == ""
     assert concepts.cuis == set(shown.index)
+
+
+def test_names_of_concepts_in_a_language():
+    concepts = make_concepts(
+        [*ATOMS, Atom("C0000001", "le nez qui coule", source="LAYFR", term_type="LAY")], []
+    )
+    assert concepts.names(["C0000001", "C0000004", "C9999999"], "FRE") == {
+        "C0000001": {"rhume", "coryza"},
+        "C0000004": {"cœur"},
+    }
+    assert concepts.names(["C0000002"], "ENG") == {"C0000002": set()}
 
 
 def test_the_name_is_in_the_first_language_that_there_is(umls, tmp_path):

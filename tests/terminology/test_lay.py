@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InputError
-from deft.terminology.lay import COLUMNS, LayPhrase, ambiguous, find_faults, read_lay
+from deft.terminology.lay import (
+    COLUMNS,
+    SHIPPED,
+    LayPhrase,
+    ambiguous,
+    find_faults,
+    find_lay,
+    read_lay,
+    rrf_lines,
+)
+from deft.terminology.rrf import MRCONSO, stream_atoms
 
 HEADER = "\t".join(COLUMNS)
 DATA = Path(__file__).parents[2] / "data" / "lay"
@@ -44,6 +54,7 @@ def test_read(tmp_path):
     [
         ("C12569\tvoir double\texact\teveryday\t", "expected a CUI"),
         ("C0012569\t\texact\teveryday\t", "field phrase: it is empty"),
+        ("C0012569\tvoir|double\texact\teveryday\t", "field phrase: a bar is no letter"),
         ("C0012569\tvoir double\tequal\teveryday\t", "Write exact, narrower or broader"),
         ("C0012569\tvoir double\texact\tregional\t", "regional:QC"),
         ("C0012569\t-\t\t\t", "Say why there is no phrase"),
@@ -56,6 +67,39 @@ def test_a_cell_that_is_none_of_its_column_is_refused_with_its_line(tmp_path, li
         read_lay(path)
     assert str(caught.value).startswith(f"{path}:2: ")
     assert told in str(caught.value)
+
+
+def test_what_is_not_said_of_a_phrase_is_the_common_case(tmp_path):
+    path = tmp_path / "ours.csv"
+    path.write_text("phrase;cui;register\nje vois double;C0012569;\nvoir trouble;C0012569;child\n", "utf-8")
+    assert read_lay(path) == [
+        LayPhrase("C0012569", "je vois double", "exact", "everyday", "", 2),
+        LayPhrase("C0012569", "voir trouble", "exact", "child", "", 3),
+    ]
+
+
+def test_lines_of_mrconso_are_read_back_as_atoms(tmp_path):
+    phrases = [said("je vois double"), said("Je vois double", relation="broader"), said("toux", "C0010200")]
+    lines = list(rrf_lines(phrases))
+    (tmp_path / "MRCONSO.RRF").write_text("".join(lines), "utf-8")
+    atoms = [row for batch in stream_atoms(tmp_path) for row in batch.to_pylist()]
+    assert [(row["cui"], row["string"], row["code"]) for row in atoms] == [
+        (phrase.cui, phrase.phrase, phrase.relation) for phrase in phrases
+    ]
+    shared = {"language": "FRE", "source": "LAYFR", "term_type": "LAY", "preferred": False}
+    assert all(row | shared == row for row in atoms)
+    fields = [dict(zip(MRCONSO, line.split("|"), strict=False)) for line in lines]
+    assert len({row["AUI"] for row in fields}) == len({row["SUI"] for row in fields}) == 3
+    assert fields[0]["LUI"] == fields[1]["LUI"] != fields[2]["LUI"]  # capitals do not make another term
+    assert list(rrf_lines(phrases[:1], "LAYHUG")) == [lines[0].replace("LAYFR", "LAYHUG")]
+
+
+def test_a_vocabulary_is_found_by_its_path_or_as_the_one_that_comes_with_deft(tmp_path, monkeypatch):
+    assert find_lay(tmp_path / "ours.tsv") == tmp_path / "ours.tsv"
+    assert find_lay() == find_lay(SHIPPED) == DATA / "lay_fr.tsv"
+    monkeypatch.setattr("deft.terminology.lay._FILE", "absent.tsv")
+    with pytest.raises(InputError, match=r"no lay vocabulary\. Build with --no-lay"):
+        find_lay()
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deft.errors import InputError
+from deft.terminology.concepts import Concepts
+from deft.terminology.lay import LayPhrase
 from deft.terminology.rrf import AtomFilter
 from deft.terminology.table_maker import TableMaker, read_concepts
 
@@ -67,6 +69,59 @@ def test_what_is_added_twice_is_there_once(umls):
         maker.add_tables(once)
         maker.add_release(umls, ALL)
         assert maker.make().tables == once.tables
+
+
+SAID = (
+    LayPhrase("C0000003", "le cœur qui lâche", "exact", "everyday", "", 2),
+    LayPhrase("C0000006", "j'ai  mal au crâne", "broader", "everyday", "", 3),
+    LayPhrase("C0000009", "le palpitant en panne", "narrower", "colloquial", "", 4),
+    LayPhrase("C9999999", "autre chose", "exact", "everyday", "", 5),
+)
+
+
+def said(tables):
+    """Concept, phrase and relation of each lay phrase."""
+    concepts = Concepts(tables)
+    atoms = concepts.atoms.query("source == 'LAYFR'")
+    cuis, strings = concepts.concepts["cui"], concepts.strings["string"]
+    assert set(atoms["term_type"]) == {"LAY"}
+    return {
+        (cuis[atom.concept], strings[atom.string], atom.code) for atom in atoms.itertuples()
+    }
+
+
+def test_phrases_of_laypeople_are_added_where_there_is_the_concept(tmp_path):
+    umls = write_umls(tmp_path)
+    write_lines(umls / "MRCUI.RRF", ["C0000009|2020AA|SY|||C0000003|Y|"])
+    with TableMaker() as maker:
+        maker.add_release(umls, ALL)
+        maker.add_lay(SAID, "LAYFR")
+        tables = maker.make().tables
+    assert said(tables) == {
+        ("C0000003", "le cœur qui lâche", "exact"),
+        ("C0000006", "j'ai mal au crâne", "broader"),
+        ("C0000003", "le palpitant en panne", "narrower"),  # of a concept that has another number now
+    }
+    assert tables["concepts"] == read_concepts(umls, ALL).tables["concepts"]  # they do not make it better known
+    with TableMaker() as maker:
+        maker.add_tables(Concepts(tables))
+        assert maker.make().tables == tables
+    with TableMaker() as maker:
+        maker.add_tables(Concepts(tables))
+        maker.remove(sources=["DEMO"])
+        assert {cui for cui, *_ in said(maker.make().tables)} == {"C0000003", "C0000006"}
+    with TableMaker() as maker:
+        maker.add_tables(Concepts(tables))
+        maker.remove(sources=["DEMO", "OTHER"])
+        with pytest.raises(InputError, match="no atom is left"):  # phrases alone are no concept
+            maker.make()
+
+
+def test_there_may_be_no_phrase(umls):
+    with TableMaker() as maker:
+        maker.add_release(umls, ALL)
+        maker.add_lay([], "LAYFR")
+        assert maker.make().tables == read_concepts(umls, ALL).tables
 
 
 def test_tables_survive_a_memory_that_is_too_small_for_them(tmp_path):

@@ -1,0 +1,303 @@
+"""Have the phrases of the lay vocabulary read by somebody who does not know what they were written for.
+
+    python -m deft.recipe.lay_reading sheets data/lay/written INDEX SHEETS
+    python -m deft.recipe.lay_reading answers SHEETS data/lay/read
+    python -m deft.recipe.lay_reading settle data/lay/written data/lay/read UMLS data/lay
+
+A reader sees a phrase and eight concepts, the one that it was written for among those that are nearest to it,
+and says which it names: one, several, or none. `sheets` makes what is shown, `answers` keeps what was said of
+it, and `settle` makes the vocabulary of phrases and readings, and of some concepts a development set that the
+vocabulary does not have.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import astuple, dataclass, fields, replace
+from hashlib import blake2b
+from pathlib import Path
+
+from deft.corpora.delimited import read_rows
+from deft.errors import InputError
+from deft.files import atomic_write
+from deft.mapping.filters import ConceptFilter
+from deft.mapping.mapper import TermMapper
+from deft.progress import Progress
+from deft.terminology.concepts import Concepts
+from deft.terminology.lay import LANGUAGE, SOURCE, LayPhrase, read_lay
+from deft.terminology.rrf import AtomFilter
+from deft.terminology.table_maker import read_concepts
+
+SHOWN = 8
+"""Concepts that a reader chooses among."""
+
+PER_SHEET = 150
+DEVELOPMENT = 1000
+"""Phrases of the development set, at least: all those of a concept, or none."""
+
+SEED = 13
+READ = ("cui", "phrase", "chosen")
+"""Columns of a reading: the concept that a phrase was written for, and the CUIs that a reader chose."""
+
+_LETTERS = "abcdefgh"
+_NEAREST = 40
+
+
+@dataclass(frozen=True)
+class Question:
+    """A phrase, and the concepts that a reader chooses among, in the order in which they are shown."""
+
+    phrase: LayPhrase
+    shown: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the vocabulary.
+
+    Attributes
+    ----------
+    phrase, cui, relation, register, note
+        As in `LayPhrase`.
+    written
+        Who wrote it: "model" or "person".
+    read
+        What a second reader said: "agreed", or "several" where other concepts were chosen beside this one.
+    """
+
+    phrase: str
+    cui: str
+    relation: str
+    register: str
+    note: str
+    written: str
+    read: str
+
+
+def questions(phrases: Sequence[LayPhrase], mapper: TermMapper, seed: int = SEED) -> Iterator[Question]:
+    """Yield a question a phrase, in an order that is drawn.
+
+    Of the concepts that share all their French names, which no reader could tell apart, one is shown.
+    """
+    alike = same_names(mapper.concepts.names(mapper.concepts.cuis, LANGUAGE))
+    first = {cui: group[0] for cui, group in alike.items()}
+    draw = random.Random(seed)  # noqa: S311 - a draw that can be repeated
+    order = draw.sample(phrases, len(phrases))
+    bar = Progress(order, desc="phrases", unit=" phrases")
+    keep = ConceptFilter(without_sources=(SOURCE,))
+    for start in range(0, len(order), PER_SHEET):
+        part = order[start : start + PER_SHEET]
+        found = mapper.map([phrase.phrase for phrase in part], k=_NEAREST, keep=keep)
+        for phrase, mapping in zip(part, found, strict=True):
+            distinct = {first.get(candidate.cui, candidate.cui): None for candidate in mapping.candidates}
+            own = first.get(phrase.cui, phrase.cui)
+            shown = [phrase.cui, *(cui for cui in distinct if cui != own)][:SHOWN]
+            yield Question(phrase, tuple(draw.sample(shown, len(shown))))
+            bar.update()
+    bar.close()
+
+
+def same_names(names: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+    """Return, for each concept with names, the concepts that have just these, itself among them, sorted."""
+    groups = defaultdict(list)
+    key = {cui: frozenset(map(str.lower, said)) for cui, said in sorted(names.items())}
+    for cui, said in key.items():
+        groups[said].append(cui)
+    return {cui: groups[said] for cui, said in key.items() if said}
+
+
+def write_sheets(asked: Sequence[Question], concepts: Concepts, folder: Path) -> int:
+    """Write what a reader sees, and in files beside it what is behind each letter; return how many sheets."""
+    shown = {cui for question in asked for cui in question.shown}
+    french, english = (concepts.names(shown, language) for language in (LANGUAGE, "ENG"))
+    folder.mkdir(parents=True, exist_ok=True)
+    for start in range(0, len(asked), PER_SHEET):
+        part, name = asked[start : start + PER_SHEET], f"{start // PER_SHEET + 1:03d}"
+        with atomic_write(folder / f"{name}.txt") as stream:
+            for number, question in enumerate(part, start=1):
+                stream.write(f"{number}. {question.phrase.phrase}\n")
+                for letter, cui in zip(_LETTERS, question.shown, strict=False):
+                    stream.write(f"   {letter} {_label(french.get(cui, ()), english.get(cui, ()))}\n")
+        rows = ((question.phrase.cui, question.phrase.phrase, " ".join(question.shown)) for question in part)
+        _write_table(folder / f"{name}.key.tsv", ("cui", "phrase", "shown"), rows)
+    return -(-len(asked) // PER_SHEET)
+
+
+def read_answers(folder: Path, name: str) -> list[tuple[str, str, str]]:
+    """Return what was answered on a sheet, as rows of `READ`.
+
+    Answers stand in `NAME.answers.txt`, one a line: the number of the phrase and the letters chosen, or
+    ``-`` for none.
+
+    Raises
+    ------
+    InputError
+        A line is no such answer, or a phrase has none.
+    """
+    path = folder / f"{name}.answers.txt"
+    key = [cells for _, cells in read_rows(folder / f"{name}.key.tsv", ("cui", "phrase", "shown"))]
+    said: dict[int, str] = {}
+    for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        number, _, letters = text.strip().partition(" ")
+        if not number:
+            continue
+        chosen = letters.replace(" ", "").replace(",", "")
+        if not number.isdigit() or not set(chosen) <= {*_LETTERS, "-"} or not chosen:
+            raise InputError(f"{text!r} is no answer.", path=path, line=line, remedy="Write: 12 bd, or: 12 -")
+        said[int(number)] = chosen
+    absent = [str(number) for number in range(1, len(key) + 1) if number not in said]
+    if absent:
+        raise InputError(f"no answer to {', '.join(absent)}.", path=path)
+    rows = []
+    for number, cells in enumerate(key, start=1):
+        shown = dict(zip(_LETTERS, cells["shown"].split(), strict=False))
+        chosen = " ".join(shown[letter] for letter in sorted(set(said[number])) if letter in shown)
+        rows.append((cells["cui"], cells["phrase"], chosen))
+    return rows
+
+
+def settle(phrases: Iterable[LayPhrase], read: Mapping[tuple[str, str], Sequence[str]]) -> list[Entry]:
+    """Return the phrases that a reader took for the concept that they were written for.
+
+    A phrase that was taken for others as well is "broader"; one that was taken for others alone, or for
+    none, or that was not read, is left out. Where a phrase is left on several concepts it is "broader" on
+    each.
+    """
+    kept = []
+    for phrase in phrases:
+        chosen = read.get((phrase.cui, phrase.phrase), ())
+        if phrase.cui in chosen:
+            alone = len(chosen) == 1
+            relation = phrase.relation if alone else "broader"
+            kept.append(
+                Entry(
+                    phrase.phrase,
+                    phrase.cui,
+                    relation,
+                    phrase.register,
+                    phrase.note,
+                    "model",
+                    "agreed" if alone else "several",
+                )
+            )
+    owners = defaultdict(set)
+    for entry in kept:
+        owners[entry.phrase.casefold()].add(entry.cui)
+    return [
+        replace(entry, relation="broader") if len(owners[entry.phrase.casefold()]) > 1 else entry
+        for entry in kept
+    ]
+
+
+def part_development(entries: Sequence[Entry], least: int = DEVELOPMENT) -> tuple[list[Entry], list[Entry]]:
+    """Part entries by concept: a development set of at least `least` phrases, and the rest.
+
+    Concepts come in the order of a digest of their CUIs, so that one that is added moves no other. One that
+    has a phrase of another concept is never held out: the phrase would be in the rest.
+    """
+    phrases, owners = defaultdict(set), defaultdict(set)
+    for entry in entries:
+        phrases[entry.cui].add(entry.phrase.casefold())
+        owners[entry.phrase.casefold()].add(entry.cui)
+    held: set[str] = set()
+    count = 0
+    for cui in sorted(phrases, key=lambda cui: blake2b(cui.encode()).digest()):
+        if count >= least:
+            break
+        if all(len(owners[phrase]) == 1 for phrase in phrases[cui]):
+            held.add(cui)
+            count += len(phrases[cui])
+    return [entry for entry in entries if entry.cui in held], [
+        entry for entry in entries if entry.cui not in held
+    ]
+
+
+def write_development(
+    entries: Iterable[Entry],
+    read: Mapping[tuple[str, str], Sequence[str]],
+    alike: Mapping[str, Collection[str]],
+    path: Path,
+) -> None:
+    """Write a development set: columns `Terme`, `CUI` and what the vocabulary says of a phrase.
+
+    Right are the concept that a phrase was written for, those that the reader chose as well, and those that
+    have all the names of one of these.
+    """
+    rows = []
+    for entry in sorted(entries, key=lambda entry: (entry.cui, entry.phrase)):
+        right = {entry.cui, *read[entry.cui, entry.phrase]}
+        right |= {cui for chosen in right for cui in alike.get(chosen, ())}
+        others = sorted(right - {entry.cui})
+        rows.append(
+            (entry.phrase, ";".join([entry.cui, *others]), entry.relation, entry.register, entry.read)
+        )
+    _write_table(path, ("Terme", "CUI", "relation", "register", "read"), rows)
+
+
+def write_entries(entries: Iterable[Entry], path: Path) -> None:
+    """Write entries as a table, sorted by concept."""
+    columns = [field.name for field in fields(Entry)]
+    ordered = sorted(entries, key=lambda entry: (entry.cui, entry.phrase))
+    _write_table(path, columns, map(astuple, ordered))
+
+
+def _label(french: Iterable[str], english: Iterable[str]) -> str:
+    """Return the two shortest French names of a concept and its shortest English one, to tell it by."""
+    ours = sorted({name.lower(): name for name in french}.values(), key=lambda name: (len(name), name))
+    readable = [name for name in ours if not (name.isupper() and len(name) < 6)] or ours
+    theirs = min(english, key=lambda name: (len(name), name), default="")
+    return " / ".join([*readable[:2], *([f"en: {theirs}"] if theirs else [])])
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    with atomic_write(path) as stream:
+        writer = csv.writer(
+            stream, delimiter="\t", lineterminator="\n", quoting=csv.QUOTE_NONE, quotechar=None
+        )
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def _readings(folder: Path) -> dict[tuple[str, str], list[str]]:
+    return {
+        (cells["cui"], cells["phrase"]): cells["chosen"].split()
+        for path in sorted(folder.glob("*.tsv"))
+        for _, cells in read_rows(path, READ)
+    }
+
+
+def _written(folder: Path) -> list[LayPhrase]:
+    return [phrase for path in sorted(folder.glob("*.tsv")) for phrase in read_lay(path)]
+
+
+def main() -> None:
+    """Make sheets, take in what was answered, or settle the vocabulary."""
+    verb, *arguments = sys.argv[1:]
+    paths = list(map(Path, arguments))
+    if verb == "sheets":
+        written, index, folder = paths
+        mapper = TermMapper.open(index)
+        write_sheets(list(questions(_written(written), mapper)), mapper.concepts, folder)
+    elif verb == "answers":
+        folder, out = paths
+        for path in sorted(folder.glob("*.answers.txt")):
+            name = path.name.removesuffix(".answers.txt")
+            _write_table(out / f"{name}.tsv", READ, read_answers(folder, name))
+    elif verb == "settle":
+        written, readings, umls, out = paths
+        read = _readings(readings)
+        held, kept = part_development(settle(_written(written), read))
+        write_entries(kept, out / "lay_fr.tsv")
+        concepts = read_concepts(umls, AtomFilter(languages=(LANGUAGE,)))
+        alike = same_names(concepts.names(concepts.cuis, LANGUAGE))
+        write_development(held, read, alike, out / "dev.tsv")
+    else:
+        raise InputError(f"{verb!r} is none of sheets, answers and settle.")
+
+
+if __name__ == "__main__":
+    main()
