@@ -24,7 +24,7 @@ from deft.files import atomic_write
 from deft.terminology.rrf import AtomFilter, stream_atoms, stream_semantic_types
 from deft.text import normalize
 
-COUNT = 4800
+COUNT = 6000
 
 _LAYSY = _HEADWORD = 1.5  # worth as much as a name that stands 3 or 4 times in the text
 _LONGEST = 5  # words of a name that is looked for in the text

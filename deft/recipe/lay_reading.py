@@ -87,7 +87,7 @@ def questions(phrases: Sequence[LayPhrase], mapper: TermMapper, seed: int = SEED
     first = {cui: group[0] for cui, group in alike.items()}
     draw = random.Random(seed)  # noqa: S311 - a draw that can be repeated
     order = draw.sample(phrases, len(phrases))
-    bar = Progress(order, desc="phrases", unit=" phrases")
+    bar = Progress(total=len(order), desc="reading sheets", unit=" phrases")
     keep = ConceptFilter(without_sources=(SOURCE,))
     for start in range(0, len(order), PER_SHEET):
         part = order[start : start + PER_SHEET]

@@ -77,6 +77,7 @@ def test_jsonl_is_of_the_promised_shape(tmp_path):
                 "lexical": 0.5,
                 "score": 2.0,
                 "confidence": 0.875,
+                "relation": "",
             },
         ],
     }
@@ -118,6 +119,7 @@ def test_tsv(tmp_path):
         "lexical": "0.500000",
         "score": "2.000000",
         "confidence": "0.875000",
+        "relation": "",
         "ambiguous": "yes",
         "no_match": "0.062500",
         "note": "",

@@ -16,13 +16,14 @@ from deft.encoder.runtime import Encoder
 from deft.encoder.settings import Settings, read_settings, write_settings
 from deft.errors import InputError
 from deft.index import vectors
-from deft.index.build import add_to_index, build_index, remove_from_index
+from deft.index.build import add_lay_to_index, add_to_index, build_index, remove_from_index
 from deft.index.dense import CODES, DenseIndex
 from deft.index.lexical import LexicalIndex
 from deft.index.manifest import Manifest
 from deft.index.parts import Parts
 from deft.index.releases import current_release
 from deft.index.vectors import encode_to_folder
+from deft.mapping.filters import ConceptFilter
 from deft.mapping.mapper import TermMapper
 from deft.terminology.concepts import Concepts
 from deft.terminology.rrf import AtomFilter
@@ -96,7 +97,7 @@ def test_retired_concepts_are_in_the_index_and_their_file_is_an_input(bundle, tm
     umls = write_umls(tmp_path / "umls")
     write_lines(umls / "MRCUI.RRF", ["C0000009|2020AA|SY|||C0000003|Y|"])
     manifest = build_index(umls, bundle, tmp_path / "i")
-    assert set(manifest.inputs) == {"MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF"}
+    assert set(manifest.inputs) == {"MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF", "lay LAYFR"}
     assert Concepts.open(current_release(tmp_path / "i")).current("C0000009") == ("C0000003",)
     assert "MRCUI.RRF" not in Manifest.read(current_release(built)).inputs
     assert Concepts.open(current_release(built)).current("C0000009") == ("C0000009",)
@@ -111,6 +112,54 @@ def test_the_kind_of_the_vector_index_can_be_chosen(bundle, tmp_path):
         assert (current_release(tmp_path / kind) / CODES).exists() == (kind == "ivf")
         found[kind] = TermMapper.open(tmp_path / kind).map(["nom 7", "nom 12"])
     assert found["flat"] == found["ivf"]
+
+
+LAY = (
+    "cui\tphrase\trelation",
+    "C0000003\tle palpitant en panne\texact",
+    "C0000006\tj'ai le crâne en compote\tbroader",
+    "C0000999\tun mal d'un autre monde\texact",
+)
+
+
+@pytest.fixture
+def lay(tmp_path):
+    return write_lines(tmp_path / "lay.tsv", LAY)
+
+
+def said(index):
+    (mapping,) = TermMapper.open(index).map(["j'ai le crâne en compote"], k=1)
+    best = mapping.best
+    return best.cui, best.matched, best.source, best.term_type, best.relation
+
+
+def test_what_laypeople_say_is_in_the_index_by_its_own_source(umls, bundle, lay, built, tmp_path):
+    index = tmp_path / "i"
+    manifest = build_index(umls, bundle, index, lay=lay)
+    plain = Manifest.read(current_release(built))
+    assert manifest.rows == {**plain.rows, "strings": 17, "atoms": 18}
+    assert said(index) == ("C0000006", "j'ai le crâne en compote", "LAYFR", "LAY", "broader")
+    keep = ConceptFilter(without_sources=("LAYFR",))
+    assert TermMapper.open(index).map(["rhume", "crise cardiaque"], k=3, keep=keep) == answers(built)
+    assert build_index(umls, bundle, index, lay=None).rows == plain.rows
+    assert build_index(umls, bundle, index, AtomFilter(languages=("ENG",)), lay=lay).rows["strings"] == 5
+
+
+def test_phrases_of_ones_own_are_added_and_take_the_place_of_their_former_version(
+    umls, bundle, lay, tmp_path
+):
+    index, own = tmp_path / "i", tmp_path / "own.tsv"
+    rows = build_index(umls, bundle, index).rows
+    assert add_lay_to_index(index, lay, "LAYHUG").rows["strings"] == rows["strings"] + 2
+    assert said(index)[2:] == ("LAYHUG", "LAY", "broader")
+    write_lines(own, LAY[:2])
+    manifest = add_lay_to_index(index, own, "LAYHUG")
+    assert manifest.rows["strings"] == rows["strings"] + 1
+    assert "lay LAYHUG" in manifest.inputs
+    again = add_to_index(index, umls)  # what was added stays when a release comes in
+    assert again.rows == manifest.rows
+    with pytest.raises(InputError, match="has names of the source DEMO, which are no phrases"):
+        add_lay_to_index(index, own, "DEMO")
 
 
 def test_filters_are_recorded(umls, bundle, tmp_path):

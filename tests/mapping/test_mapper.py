@@ -310,6 +310,7 @@ def test_what_a_candidate_tells(built):
         "cosine": pytest.approx(1, abs=1e-4),
         "lexical": 1.0,
         "score": pytest.approx(1, abs=1e-4),
+        "relation": "",
     }
     json.dumps(mapping.as_dict())
 

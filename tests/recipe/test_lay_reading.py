@@ -141,4 +141,7 @@ def test_the_vocabulary_and_its_development_set_are_read_by_what_reads_such_file
     }
     with (tmp_path / "dev.tsv").open(encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream, delimiter="\t", quoting=csv.QUOTE_NONE))
-    assert [row["CUI"].split(";")[0] for row in rows] == ["C0000001", "C0000003"]  # the one it was written for
+    assert [row["CUI"].split(";")[0] for row in rows] == [
+        "C0000001",
+        "C0000003",
+    ]  # the one it was written for

@@ -85,9 +85,7 @@ def said(tables):
     atoms = concepts.atoms.query("source == 'LAYFR'")
     cuis, strings = concepts.concepts["cui"], concepts.strings["string"]
     assert set(atoms["term_type"]) == {"LAY"}
-    return {
-        (cuis[atom.concept], strings[atom.string], atom.code) for atom in atoms.itertuples()
-    }
+    return {(cuis[atom.concept], strings[atom.string], atom.code) for atom in atoms.itertuples()}
 
 
 def test_phrases_of_laypeople_are_added_where_there_is_the_concept(tmp_path):
@@ -102,7 +100,9 @@ def test_phrases_of_laypeople_are_added_where_there_is_the_concept(tmp_path):
         ("C0000006", "j'ai mal au crâne", "broader"),
         ("C0000003", "le palpitant en panne", "narrower"),  # of a concept that has another number now
     }
-    assert tables["concepts"] == read_concepts(umls, ALL).tables["concepts"]  # they do not make it better known
+    assert (
+        tables["concepts"] == read_concepts(umls, ALL).tables["concepts"]
+    )  # they do not make it better known
     with TableMaker() as maker:
         maker.add_tables(Concepts(tables))
         assert maker.make().tables == tables
