@@ -36,8 +36,8 @@ SHOWN = 8
 """Concepts that a reader chooses among."""
 
 PER_SHEET = 150
-DEVELOPMENT = 1000
-"""Phrases of the development set, at least: all those of a concept, or none."""
+DEVELOPMENT = 0.06
+"""Share of the concepts whose phrases are the development set: some thousand phrases."""
 
 SEED = 13
 READ = ("cui", "phrase", "chosen")
@@ -193,27 +193,20 @@ def settle(phrases: Iterable[LayPhrase], read: Mapping[tuple[str, str], Sequence
     ]
 
 
-def part_development(entries: Sequence[Entry], least: int = DEVELOPMENT) -> tuple[list[Entry], list[Entry]]:
-    """Part entries by concept: a development set of at least `least` phrases, and the rest.
+def part_development(entries: Sequence[Entry], share: float = DEVELOPMENT) -> tuple[list[Entry], list[Entry]]:
+    """Part entries by concept: a development set of about `share` of the concepts, and the rest.
 
-    Concepts come in the order of a digest of their CUIs, so that one that is added moves no other. One that
-    has a phrase of another concept is never held out: the phrase would be in the rest.
+    A digest of its CUI says on which side a concept is, whatever else is in the vocabulary. A phrase of a
+    concept held out that is in the rest as well is in neither: it would be no unseen wording.
     """
-    phrases, owners = defaultdict(set), defaultdict(set)
-    for entry in entries:
-        phrases[entry.cui].add(entry.phrase.casefold())
-        owners[entry.phrase.casefold()].add(entry.cui)
-    held: set[str] = set()
-    count = 0
-    for cui in sorted(phrases, key=lambda cui: blake2b(cui.encode()).digest()):
-        if count >= least:
-            break
-        if all(len(owners[phrase]) == 1 for phrase in phrases[cui]):
-            held.add(cui)
-            count += len(phrases[cui])
-    return [entry for entry in entries if entry.cui in held], [
-        entry for entry in entries if entry.cui not in held
-    ]
+    rest = [entry for entry in entries if not _is_held(entry.cui, share)]
+    known = {entry.phrase.casefold() for entry in rest}
+    held = [entry for entry in entries if _is_held(entry.cui, share) and entry.phrase.casefold() not in known]
+    return held, rest
+
+
+def _is_held(cui: str, share: float) -> bool:
+    return int.from_bytes(blake2b(cui.encode(), digest_size=4).digest()) < share * 2**32
 
 
 def write_development(

@@ -113,15 +113,18 @@ def test_a_phrase_that_stays_on_two_concepts_is_broader_on_each():
 
 
 def test_concepts_are_held_out_whole_and_share_no_phrase_with_the_rest():
-    entries = [entry(f"dire {place} {word}", f"C{place:07d}") for place in range(50) for word in "ab"]
-    entries += [entry("tous les deux", "C0000001"), entry("Tous les deux", "C0000002")]
-    held, kept = part_development(entries, least=20)
-    assert len(held) == 20
-    assert sorted(held + kept, key=repr) == sorted(entries, key=repr)
-    assert not {one.cui for one in held} & {one.cui for one in kept}
-    assert not {one.phrase.casefold() for one in held} & {one.phrase.casefold() for one in kept}
-    more = part_development([*entries, entry("une autre", "C0000999")], least=20)[0]
-    assert len({one.cui for one in more} & {one.cui for one in held}) >= 9  # one that comes moves no other
+    entries = [entry(f"dire {place} {word}", f"C{place:07d}") for place in range(200) for word in "ab"]
+    both = [entry("tous", f"C{place:07d}") for place in range(200)]
+    held, rest = part_development([*entries, *both], share=0.2)
+    assert 20 < len({one.cui for one in held}) < 60
+    assert not {one.cui for one in held} & {one.cui for one in rest}
+    assert {one.phrase for one in held}.isdisjoint({one.phrase for one in rest})
+    assert {one.phrase for one in [*held, *rest]} == {one.phrase for one in [*entries, *both]}
+    half = part_development(entries[::2], share=0.2)  # what else is in the vocabulary moves no concept
+    assert half == (
+        [one for one in held if one in entries[::2]],
+        [one for one in rest if one in entries[::2]],
+    )
 
 
 def test_the_vocabulary_and_its_development_set_are_read_by_what_reads_such_files(tmp_path):
