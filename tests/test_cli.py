@@ -24,7 +24,7 @@ from deft.index.releases import current_release
 
 CANDIDATE = [
     *("rank", "cui", "name", "matched", "language", "source", "term_type", "semantic_types"),
-    *("match", "cosine", "lexical", "score", "confidence"),
+    *("match", "cosine", "lexical", "score", "confidence", "relation"),
 ]
 
 
@@ -244,7 +244,7 @@ class TestMap:
         assert [*table["row"]] == ["1;5", "1;5", "2", "3", "4", "4"]
         run(*arguments, *options, "--format", "tsv", "--output", tmp_path / "m.tsv")
         table = pd.read_csv(tmp_path / "m.tsv", sep="\t", keep_default_na=False)
-        assert [*table.columns][18:] == ["row", *kept]
+        assert [*table.columns][19:] == ["row", *kept]
         mine = pd.read_csv(codes, sep=";", keep_default_na=False)
         joined = table.join(mine, on=table["row"] - 1, rsuffix=".mine")
         assert [*joined["sourceCode"]] == ["D1", "D1", "D2", "D3", "D4", "D4", "D1", "D1"]
@@ -972,3 +972,52 @@ class TestProcess:
         assert done.stdout.startswith("query\t")
         assert "Traceback" not in done.stderr
         assert "BrokenPipe" not in done.stderr
+
+
+class TestLay:
+    """What laypeople say: looked at, checked, added."""
+
+    def test_export(self, run, tmp_path):
+        assert run("lay", "export", tmp_path / "lay.tsv").code == 0
+        header, *lines = (tmp_path / "lay.tsv").read_text("utf-8").splitlines()
+        assert header == "phrase\tcui\trelation\tregister\tnote\twritten\tread"
+        assert run("lay", "export", tmp_path / "MRCONSO.RRF", "--format", "rrf").code == 0
+        rows = (tmp_path / "MRCONSO.RRF").read_text("utf-8").splitlines()
+        assert len(rows) == len(lines) > 100
+        assert all(row.count("|") == 18 and "|LAYFR|LAY|" in row for row in rows)
+
+    def test_check_and_add(self, run, umls, bundle, tmp_path):
+        index, phrases = tmp_path / "i", tmp_path / "ours.csv"
+        assert (
+            run("index", "build", "--umls", umls, "--encoder", bundle, "--out", index, "--no-lay").code == 0
+        )
+        said = ["mal au crâne", "la tête dans un étau", "la caboche en feu"]
+        phrases.write_text("cui,phrase\n" + "".join(f"C0000006,{phrase}\n" for phrase in said), "utf-8")
+        checked = run("lay", "check", phrases, "--index", index)
+        assert (checked.code, checked.out) == (0, "3 phrases on 1 concepts: no fault.\n")
+        added = run("lay", "add", index, phrases, "--source", "LAYHUG")
+        assert json.loads(added.out)["strings"] == 18
+        answer = run("map", "la caboche en feu", "--index", index, "--format", "jsonl", "--top-k", "1")
+        (best,) = json.loads(answer.out)["candidates"]
+        assert (best["cui"], best["source"], best["relation"]) == ("C0000006", "LAYHUG", "exact")
+        without = (
+            "map",
+            "la caboche en feu",
+            "--index",
+            index,
+            "--without-source",
+            "LAYHUG",
+            "--format",
+            "jsonl",
+        )
+        assert "LAYHUG" not in run(*without).out
+
+    def test_faults_are_told_by_their_line(self, run, built, tmp_path):
+        phrases = tmp_path / "ours.csv"
+        phrases.write_text("cui,phrase\nC0000006,maux de têtes.\nC0000004,gêne\nC0000001,gêne\n", "utf-8")
+        checked = run("lay", "check", phrases, "--index", built)
+        assert checked.code == 2
+        assert f"{phrases}:2: a final full stop" in checked.out
+        assert f"{phrases}:2: the same words as 'mal de tête'" in checked.out
+        assert f"{phrases}:3: 'gêne' is said of C0000004, C0000001, and not broader on each" in checked.out
+        assert checked.err.endswith("faults. Mend them and check again.\n")

@@ -148,7 +148,7 @@ def dvc(tmp_path_factory):
     """Run dvc in a copy of the pipeline with other parameters."""
     pytest.importorskip("dvc")
     folder = tmp_path_factory.mktemp("pipeline")
-    for name in ("dvc.yaml", ".dvcignore", "data/sample", "experiments/published.csv"):
+    for name in ("dvc.yaml", ".dvcignore", "data/lay/lay_fr.tsv", "data/sample", "experiments/published.csv"):
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         (shutil.copytree if source.is_dir() else shutil.copyfile)(source, target)

@@ -31,6 +31,7 @@ from deft.terminology.concepts import Concepts
 from deft.terminology.lay import LANGUAGE, SOURCE, LayPhrase, read_lay
 from deft.terminology.rrf import AtomFilter
 from deft.terminology.table_maker import read_concepts
+from deft.text import normalize
 
 SHOWN = 8
 """Concepts that a reader chooses among."""
@@ -186,9 +187,9 @@ def settle(phrases: Iterable[LayPhrase], read: Mapping[tuple[str, str], Sequence
             )
     owners = defaultdict(set)
     for entry in kept:
-        owners[entry.phrase.casefold()].add(entry.cui)
+        owners[normalize(entry.phrase)].add(entry.cui)
     return [
-        replace(entry, relation="broader") if len(owners[entry.phrase.casefold()]) > 1 else entry
+        replace(entry, relation="broader") if len(owners[normalize(entry.phrase)]) > 1 else entry
         for entry in kept
     ]
 
@@ -200,8 +201,8 @@ def part_development(entries: Sequence[Entry], share: float = DEVELOPMENT) -> tu
     concept held out that is in the rest as well is in neither: it would be no unseen wording.
     """
     rest = [entry for entry in entries if not _is_held(entry.cui, share)]
-    known = {entry.phrase.casefold() for entry in rest}
-    held = [entry for entry in entries if _is_held(entry.cui, share) and entry.phrase.casefold() not in known]
+    known = {normalize(entry.phrase) for entry in rest}
+    held = [entry for entry in entries if _is_held(entry.cui, share) and normalize(entry.phrase) not in known]
     return held, rest
 
 

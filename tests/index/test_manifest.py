@@ -31,7 +31,7 @@ def test_a_whole_index(index, umls):
     manifest = Manifest.read(index)
     manifest.verify(index)
     assert manifest.rows == {"strings": 15, "atoms": 16, "concepts": 6}
-    assert set(manifest.inputs) == {"MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF"}
+    assert set(manifest.inputs) == {"MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "lay LAYFR"}
     assert manifest.inputs["MRSTY.RRF"].size == (umls / "META" / "MRSTY.RRF").stat().st_size
     assert set(manifest.files) == {path.relative_to(index).as_posix() for path in files(index)}
     assert manifest.encoder["dimension"] == 16

@@ -164,7 +164,12 @@ def test_order_does_not_make_another_wording(words):
 def test_the_phrases_that_are_committed_have_no_faults():
     with (DATA / "concepts.tsv").open(encoding="utf-8") as stream:
         names = {row["cui"]: {row["name"]} for row in csv.DictReader(stream, delimiter="\t")}
-    phrases = [phrase for path in sorted((DATA / "written").glob("*.tsv")) for phrase in read_lay(path)]
-    assert phrases
-    assert find_faults(phrases, names) == []
-    assert ambiguous(phrases) == {}
+    written = [phrase for path in sorted((DATA / "written").glob("*.tsv")) for phrase in read_lay(path)]
+    assert find_faults(written, names) == []
+    shipped = read_lay(DATA / "lay_fr.tsv")
+    assert {(phrase.cui, phrase.phrase) for phrase in shipped} <= {
+        (phrase.cui, phrase.phrase) for phrase in written
+    }
+    assert ambiguous(shipped) == {}
+    lines = list(rrf_lines(shipped))
+    assert len({line.split("|")[MRCONSO.index("AUI")] for line in lines}) == len(lines)
