@@ -1,19 +1,20 @@
 """Have the phrases of the lay vocabulary read by somebody who does not know what they were written for.
 
-    python -m deft.recipe.lay_reading sheets data/lay/written INDEX SHEETS
+    python -m deft.recipe.lay_reading sheets data/lay/written data/lay/read INDEX SHEETS
     python -m deft.recipe.lay_reading answers SHEETS data/lay/read
     python -m deft.recipe.lay_reading settle data/lay/written data/lay/read UMLS data/lay
 
 A reader sees a phrase and eight concepts, the one that it was written for among those that are nearest to it,
-and says which it names: one, several, or none. `sheets` makes what is shown, `answers` keeps what was said of
-it, and `settle` makes the vocabulary of phrases and readings, and of some concepts a development set that the
-vocabulary does not have.
+and says which it names: one, several, or none. `sheets` makes what is shown of the phrases that are still to
+be read, `answers` keeps what was said of them, and `settle` makes the vocabulary of phrases and readings, and
+of some concepts a development set that the vocabulary does not have.
 """
 
 from __future__ import annotations
 
 import csv
 import random
+import re
 import sys
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -45,6 +46,7 @@ READ = ("cui", "phrase", "chosen")
 """Columns of a reading: the concept that a phrase was written for, and the CUIs that a reader chose."""
 
 _LETTERS = "abcdefgh"
+_ANSWER = re.compile("([0-9]{1,4}) +(-|[a-h][a-h, ]*)")
 _NEAREST = 40
 
 
@@ -111,13 +113,13 @@ def same_names(names: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return {cui: groups[said] for cui, said in key.items() if said}
 
 
-def write_sheets(asked: Sequence[Question], concepts: Concepts, folder: Path) -> int:
-    """Write what a reader sees, and in files beside it what is behind each letter; return how many sheets."""
+def write_sheets(asked: Sequence[Question], concepts: Concepts, folder: Path, first: int = 1) -> None:
+    """Write what a reader sees, on sheets numbered from `first`, and beside it what is behind each letter."""
     shown = {cui for question in asked for cui in question.shown}
     french, english = (concepts.names(shown, language) for language in (LANGUAGE, "ENG"))
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(asked), PER_SHEET):
-        part, name = asked[start : start + PER_SHEET], f"{start // PER_SHEET + 1:03d}"
+        part, name = asked[start : start + PER_SHEET], f"{start // PER_SHEET + first:03d}"
         with atomic_write(folder / f"{name}.txt") as stream:
             for number, question in enumerate(part, start=1):
                 stream.write(f"{number}. {question.phrase.phrase}\n")
@@ -125,7 +127,6 @@ def write_sheets(asked: Sequence[Question], concepts: Concepts, folder: Path) ->
                     stream.write(f"   {letter} {_label(french.get(cui, ()), english.get(cui, ()))}\n")
         rows = ((question.phrase.cui, question.phrase.phrase, " ".join(question.shown)) for question in part)
         _write_table(folder / f"{name}.key.tsv", ("cui", "phrase", "shown"), rows)
-    return -(-len(asked) // PER_SHEET)
 
 
 def read_answers(folder: Path, name: str) -> list[tuple[str, str, str]]:
@@ -140,25 +141,24 @@ def read_answers(folder: Path, name: str) -> list[tuple[str, str, str]]:
         A line is no such answer, or a phrase has none.
     """
     path = folder / f"{name}.answers.txt"
-    key = [cells for _, cells in read_rows(folder / f"{name}.key.tsv", ("cui", "phrase", "shown"))]
-    said: dict[int, str] = {}
+    asked = [cells for _, cells in read_rows(folder / f"{name}.key.tsv", ("cui", "phrase", "shown"))]
+    chosen: dict[int, str] = {}
     for line, text in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        number, _, letters = text.strip().partition(" ")
-        if not number:
+        if not text.strip():
             continue
-        chosen = letters.replace(" ", "").replace(",", "")
-        if not number.isdigit() or not set(chosen) <= {*_LETTERS, "-"} or not chosen:
+        answer = _ANSWER.fullmatch(text.strip())
+        number = int(answer[1]) if answer else 0
+        if answer is None or not 0 < number <= len(asked):
             raise InputError(f"{text!r} is no answer.", path=path, line=line, remedy="Write: 12 bd, or: 12 -")
-        said[int(number)] = chosen
-    absent = [str(number) for number in range(1, len(key) + 1) if number not in said]
+        shown = dict(zip(_LETTERS, asked[number - 1]["shown"].split(), strict=False))
+        letters = sorted(set(answer[2]) & set(_LETTERS))
+        if not shown.keys() >= set(letters):
+            raise InputError(f"{text!r} names a letter that is not there.", path=path, line=line)
+        chosen[number] = " ".join(shown[letter] for letter in letters)
+    absent = [str(number) for number in range(1, len(asked) + 1) if number not in chosen]
     if absent:
         raise InputError(f"no answer to {', '.join(absent)}.", path=path)
-    rows = []
-    for number, cells in enumerate(key, start=1):
-        shown = dict(zip(_LETTERS, cells["shown"].split(), strict=False))
-        chosen = " ".join(shown[letter] for letter in sorted(set(said[number])) if letter in shown)
-        rows.append((cells["cui"], cells["phrase"], chosen))
-    return rows
+    return [(cells["cui"], cells["phrase"], chosen[number]) for number, cells in enumerate(asked, start=1)]
 
 
 def settle(phrases: Iterable[LayPhrase], read: Mapping[tuple[str, str], Sequence[str]]) -> list[Entry]:
@@ -273,9 +273,11 @@ def main() -> None:
     verb, *arguments = sys.argv[1:]
     paths = list(map(Path, arguments))
     if verb == "sheets":
-        written, index, folder = paths
-        mapper = TermMapper.open(index)
-        write_sheets(list(questions(_written(written), mapper)), mapper.concepts, folder)
+        written, readings, index, folder = paths
+        mapper, read = TermMapper.open(index), _readings(readings)
+        unread = [phrase for phrase in _written(written) if (phrase.cui, phrase.phrase) not in read]
+        last = max((int(path.stem) for path in readings.glob("*.tsv")), default=0)
+        write_sheets(list(questions(unread, mapper)), mapper.concepts, folder, last + 1)
     elif verb == "answers":
         folder, out = paths
         for path in sorted(folder.glob("*.answers.txt")):

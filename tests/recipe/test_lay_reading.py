@@ -55,7 +55,7 @@ def test_concepts_with_the_same_names_are_one():
 def test_a_sheet_shows_names_and_not_what_was_meant(built, tmp_path):
     mapper = TermMapper.open(built)
     asked = [Question(PHRASES[0], ("C0000004", "C0000003"))]
-    assert write_sheets(asked, mapper.concepts, tmp_path) == 1
+    write_sheets(asked, mapper.concepts, tmp_path)
     assert (tmp_path / "001.txt").read_text("utf-8") == (
         "1. le cœur qui lâche\n"
         "   a cœur / en: heart\n"
@@ -67,18 +67,25 @@ def test_answers_are_read_back(built, tmp_path, monkeypatch):
     monkeypatch.setattr(lay_reading, "PER_SHEET", 2)
     mapper = TermMapper.open(built)
     shown = ("C0000001", "C0000003", "C0000006")
-    assert write_sheets([Question(phrase, shown) for phrase in PHRASES], mapper.concepts, tmp_path) == 2
-    (tmp_path / "001.answers.txt").write_text("1 b\n\n2 a, c\n", "utf-8")
-    assert read_answers(tmp_path, "001") == [
+    write_sheets([Question(phrase, shown) for phrase in PHRASES], mapper.concepts, tmp_path, first=7)
+    (tmp_path / "007.answers.txt").write_text("1 b\n\n2 a, c\n", "utf-8")
+    assert read_answers(tmp_path, "007") == [
         ("C0000003", "le cœur qui lâche", "C0000003"),
         ("C0000001", "le nez qui coule", "C0000001 C0000006"),
     ]
-    (tmp_path / "002.answers.txt").write_text("1 -\n", "utf-8")
-    assert read_answers(tmp_path, "002") == [("C0000006", "mal au crâne", "")]
+    (tmp_path / "008.answers.txt").write_text("1 -\n", "utf-8")
+    assert read_answers(tmp_path, "008") == [("C0000006", "mal au crâne", "")]
 
 
 @pytest.mark.parametrize(
-    ("answers", "told"), [("1 b\n", "no answer to 2"), ("1 b\n2 z\n", "'2 z' is no answer"), ("1\n", "is no")]
+    ("answers", "told"),
+    [
+        ("1 b\n", "no answer to 2"),
+        ("1 b\n2 z\n", "'2 z' is no answer"),
+        ("1\n", "is no answer"),
+        ("1 b\n3 b\n", "'3 b' is no answer"),
+        ("1 b\n2 h\n", "'2 h' names a letter that is not there"),
+    ],
 )
 def test_a_sheet_is_answered_whole(built, tmp_path, answers, told):
     asked = [Question(phrase, ("C0000001", "C0000003")) for phrase in PHRASES[:2]]
