@@ -57,6 +57,8 @@ def test_the_wheel_holds_the_encoder_and_no_more(root, wheel, installed):
         wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info",
     }
     assert not [name for name in names if name.endswith((".safetensors", ".pyc"))]
+    vocabulary = root / "data" / "lay" / "lay_fr.tsv"
+    assert (installed / "deft" / "terminology" / "lay_fr.tsv").read_bytes() == vocabulary.read_bytes()
     shipped = installed / "deft" / "encoder" / "shipped"
     assert {path.name for path in shipped.iterdir()} == {
         *("README.md", "encoder.json", "grades.json", "model.onnx", "tokenizer.json")
@@ -68,7 +70,7 @@ def test_the_wheel_holds_the_encoder_and_no_more(root, wheel, installed):
 def test_the_licence_of_the_weights_comes_along(installed):
     (folder,) = installed.glob("*.dist-info")
     metadata = message_from_string((folder / "METADATA").read_text(encoding="utf-8"))
-    assert metadata["License-Expression"] == "Apache-2.0 AND CC-BY-NC-4.0"
+    assert metadata["License-Expression"] == "Apache-2.0 AND CC-BY-NC-4.0 AND CC-BY-4.0"
     assert {path.name for path in (folder / "licenses").iterdir()} == {"LICENSE", "NOTICE"}
     assert "CC BY-NC 4.0" in (folder / "licenses" / "NOTICE").read_text(encoding="utf-8")
 

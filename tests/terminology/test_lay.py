@@ -1,6 +1,7 @@
 """Phrases of laypeople: how they are read, and what a program finds wrong with them."""
 
 import csv
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from deft.errors import InputError
 from deft.terminology.lay import (
     COLUMNS,
+    RELATIONS,
     SHIPPED,
     LayPhrase,
     ambiguous,
@@ -18,7 +20,9 @@ from deft.terminology.lay import (
     read_lay,
     rrf_lines,
 )
+from deft.terminology.lexicon import read_gold
 from deft.terminology.rrf import MRCONSO, stream_atoms
+from deft.text import normalize
 
 HEADER = "\t".join(COLUMNS)
 DATA = Path(__file__).parents[2] / "data" / "lay"
@@ -173,3 +177,26 @@ def test_the_phrases_that_are_committed_have_no_faults():
     assert ambiguous(shipped) == {}
     lines = list(rrf_lines(shipped))
     assert len({line.split("|")[MRCONSO.index("AUI")] for line in lines}) == len(lines)
+
+
+def test_the_card_states_the_figures_of_the_files():
+    card = (DATA / "README.md").read_text(encoding="utf-8")
+    shipped = read_lay(DATA / "lay_fr.tsv")
+    written = [phrase for path in sorted((DATA / "written").glob("*.tsv")) for phrase in read_lay(path)]
+    assert f"{len(written):,} phrases on {len({phrase.cui for phrase in written}):,} concepts" in card
+    assert f"{len(shipped):,} phrases on {len({phrase.cui for phrase in shipped}):,} concepts" in card
+    counted = Counter(phrase.relation for phrase in shipped)
+    assert ", ".join(f"{relation} {counted[relation]:,}" for relation in RELATIONS) in card
+    queries = read_gold(DATA / "dev.tsv", "Terme", "CUI")
+    assert f"`dev.tsv` has {len(queries):,} phrases" in card
+
+
+def test_the_development_set_is_of_concepts_that_the_vocabulary_does_not_have():
+    shipped = read_lay(DATA / "lay_fr.tsv")
+    queries = read_gold(DATA / "dev.tsv", "Terme", "CUI")
+    assert {normalize(phrase.phrase) for phrase in shipped}.isdisjoint(
+        normalize(query.query) for query in queries
+    )
+    with (DATA / "dev.tsv").open(encoding="utf-8") as stream:
+        held = {line.split("\t")[1].split(";")[0] for line in stream}
+    assert held.isdisjoint(phrase.cui for phrase in shipped)
