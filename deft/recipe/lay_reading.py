@@ -47,6 +47,7 @@ READ = ("cui", "phrase", "chosen")
 
 _LETTERS = "abcdefgh"
 _ANSWER = re.compile("([0-9]{1,4}) +(-|[a-h][a-h, ]*)")
+_ABBREVIATION = re.compile("[A-ZÀ-Þ]{1,5}")
 _NEAREST = 40
 
 
@@ -84,10 +85,11 @@ class Entry:
 def questions(phrases: Sequence[LayPhrase], mapper: TermMapper, seed: int = SEED) -> Iterator[Question]:
     """Yield a question a phrase, in an order that is drawn.
 
-    Of the concepts that share all their French names, which no reader could tell apart, one is shown.
+    Of concepts that a sheet would show by the same words, one is shown. Phrases of concepts that the index
+    lacks are not asked for.
     """
-    alike = same_names(mapper.concepts.names(mapper.concepts.cuis, LANGUAGE))
-    first = {cui: group[0] for cui, group in alike.items()}
+    phrases = [phrase for phrase in phrases if phrase.cui in mapper.concepts.cuis]
+    words = labels(mapper.concepts, mapper.concepts.cuis)
     draw = random.Random(seed)  # noqa: S311 - a draw that can be repeated
     order = draw.sample(phrases, len(phrases))
     bar = Progress(total=len(order), desc="reading sheets", unit=" phrases")
@@ -96,9 +98,10 @@ def questions(phrases: Sequence[LayPhrase], mapper: TermMapper, seed: int = SEED
         part = order[start : start + PER_SHEET]
         found = mapper.map([phrase.phrase for phrase in part], k=_NEAREST, keep=keep)
         for phrase, mapping in zip(part, found, strict=True):
-            distinct = {first.get(candidate.cui, candidate.cui): None for candidate in mapping.candidates}
-            own = first.get(phrase.cui, phrase.cui)
-            shown = [phrase.cui, *(cui for cui in distinct if cui != own)][:SHOWN]
+            cuis = [phrase.cui, *(candidate.cui for candidate in mapping.candidates)]
+            distinct = {words[cui]: cui for cui in reversed(cuis)}  # the first of each stays
+            shown = [cui for cui in cuis if distinct[words[cui]] == cui]
+            shown = list(dict.fromkeys(shown))[:SHOWN]
             yield Question(phrase, tuple(draw.sample(shown, len(shown))))
             bar.update()
     bar.close()
@@ -113,10 +116,22 @@ def same_names(names: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
     return {cui: groups[said] for cui, said in key.items() if said}
 
 
+def labels(concepts: Concepts, cuis: Collection[str]) -> dict[str, str]:
+    """Return what a sheet shows of each concept: its two shortest French names, its shortest English one."""
+    french, english = (concepts.names(cuis, language) for language in (LANGUAGE, "ENG"))
+    return {cui: _label(french[cui], english[cui]) for cui in french}
+
+
+def _label(french: Iterable[str], english: Iterable[str]) -> str:
+    ours = sorted({name.lower(): name for name in french}.values(), key=lambda name: (len(name), name))
+    readable = [name for name in ours if not _ABBREVIATION.fullmatch(name)] or ours
+    theirs = min(english, key=lambda name: (len(name), name), default="")
+    return " / ".join([*readable[:2], *([f"en: {theirs}"] if theirs else [])])
+
+
 def write_sheets(asked: Sequence[Question], concepts: Concepts, folder: Path, first: int = 1) -> None:
     """Write what a reader sees, on sheets numbered from `first`, and beside it what is behind each letter."""
-    shown = {cui for question in asked for cui in question.shown}
-    french, english = (concepts.names(shown, language) for language in (LANGUAGE, "ENG"))
+    words = labels(concepts, {cui for question in asked for cui in question.shown})
     folder.mkdir(parents=True, exist_ok=True)
     for start in range(0, len(asked), PER_SHEET):
         part, name = asked[start : start + PER_SHEET], f"{start // PER_SHEET + first:03d}"
@@ -124,7 +139,7 @@ def write_sheets(asked: Sequence[Question], concepts: Concepts, folder: Path, fi
             for number, question in enumerate(part, start=1):
                 stream.write(f"{number}. {question.phrase.phrase}\n")
                 for letter, cui in zip(_LETTERS, question.shown, strict=False):
-                    stream.write(f"   {letter} {_label(french.get(cui, ()), english.get(cui, ()))}\n")
+                    stream.write(f"   {letter} {words[cui]}\n")
         rows = ((question.phrase.cui, question.phrase.phrase, " ".join(question.shown)) for question in part)
         _write_table(folder / f"{name}.key.tsv", ("cui", "phrase", "shown"), rows)
 
@@ -237,14 +252,6 @@ def write_entries(entries: Iterable[Entry], path: Path) -> None:
     columns = [field.name for field in fields(Entry)]
     ordered = sorted(entries, key=lambda entry: (entry.cui, entry.phrase))
     _write_table(path, columns, map(astuple, ordered))
-
-
-def _label(french: Iterable[str], english: Iterable[str]) -> str:
-    """Return the two shortest French names of a concept and its shortest English one, to tell it by."""
-    ours = sorted({name.lower(): name for name in french}.values(), key=lambda name: (len(name), name))
-    readable = [name for name in ours if not (name.isupper() and len(name) < 6)] or ours
-    theirs = min(english, key=lambda name: (len(name), name), default="")
-    return " / ".join([*readable[:2], *([f"en: {theirs}"] if theirs else [])])
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
