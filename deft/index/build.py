@@ -39,6 +39,7 @@ from deft.terminology.table_maker import MEMORY_MIB, TableMaker
 logger = logging.getLogger(__name__)
 
 _SHORT_OF_MEMORY = re.compile(r"out of ?memory|bad_?alloc|failed to allocate|cannot allocate", re.IGNORECASE)
+_SOURCE = re.compile("[A-Z][A-Z0-9_-]{1,19}")
 _INPUTS = ("MRCONSO.RRF", "MRSTY.RRF", "MRDEF.RRF", "MRCUI.RRF")
 
 
@@ -241,8 +242,12 @@ def add_lay_to_index(
     Raises
     ------
     InputError
-        As for `build_index`, or the index has names of that source.
+        As for `build_index`, the source is no name of one or that of the vocabulary that comes with deft, or
+        the index has names of that source.
     """
+    if not _SOURCE.fullmatch(source) or source == LAY_SOURCE:
+        problem = f"{source!r} cannot be the source of phrases of one's own."
+        raise InputError(problem, field="source", remedy="Give a short name in capitals, such as LAYHUG.")
     index, resources = Path(index), resources or Resources()
     old, phrases = _old(index, resources.threads), _Phrases(find_lay(lay), source)
     source_of, type_of = (old.concepts.labels("atoms", name) for name in ("source", "term_type"))

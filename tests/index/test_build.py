@@ -158,6 +158,9 @@ def test_phrases_of_ones_own_are_added_and_take_the_place_of_their_former_versio
     assert "lay LAYHUG" in manifest.inputs
     again = add_to_index(index, umls)  # what was added stays when a release comes in
     assert again.rows == manifest.rows
+    for source in ("LAYFR", "LAY|HUG", "", "lay hug"):
+        with pytest.raises(InputError, match="cannot be the source of phrases of one's own"):
+            add_lay_to_index(index, own, source)
     with pytest.raises(InputError, match="has names of the source DEMO, which are no phrases"):
         add_lay_to_index(index, own, "DEMO")
 
