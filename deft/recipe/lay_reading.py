@@ -231,7 +231,7 @@ def write_development(
     alike: Mapping[str, Collection[str]],
     path: Path,
 ) -> None:
-    """Write a development set: columns `Terme`, `CUI` and what the vocabulary says of a phrase.
+    """Write a development set: columns `Terme`, `CUI`, `concept` and what the vocabulary says of a phrase.
 
     Right are the concept that a phrase was written for, those that the reader chose as well, and those that
     have all the names of one of these.
@@ -242,9 +242,16 @@ def write_development(
         right |= {cui for chosen in right for cui in alike.get(chosen, ())}
         others = sorted(right - {entry.cui})
         rows.append(
-            (entry.phrase, ";".join([entry.cui, *others]), entry.relation, entry.register, entry.read)
+            (
+                entry.phrase,
+                ";".join([entry.cui, *others]),
+                entry.cui,
+                entry.relation,
+                entry.register,
+                entry.read,
+            )
         )
-    _write_table(path, ("Terme", "CUI", "relation", "register", "read"), rows)
+    _write_table(path, ("Terme", "CUI", "concept", "relation", "register", "read"), rows)
 
 
 def write_entries(entries: Iterable[Entry], path: Path) -> None:

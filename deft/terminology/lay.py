@@ -36,6 +36,7 @@ _REGISTER = re.compile("everyday|colloquial|child|regional:[A-Z]{2}")
 _MOST_WORDS = 12
 _FORM = {
     "a typographic apostrophe": re.compile("[\u2019\u2018]"),
+    "a slash": re.compile("/"),
     "a final full stop": re.compile(r"\.$"),
     "blanks at an end or in a row": re.compile(r"^\s|\s$|\s\s"),
     "words all in capitals": re.compile(r"^[^a-zà-ÿ]*[A-ZÀ-Þ]{2}[^a-zà-ÿ]*$"),

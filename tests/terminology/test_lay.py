@@ -110,6 +110,7 @@ def test_a_vocabulary_is_found_by_its_path_or_as_the_one_that_comes_with_deft(tm
     ("phrase", "problem"),
     [
         ("l\u2019œil voit double", "a typographic apostrophe"),
+        ("je vois double /c", "a slash"),
         ("je vois double.", "a final full stop"),
         ("je  vois double", "blanks at an end or in a row"),
         ("VOIR DOUBLE", "words all in capitals"),
