@@ -62,6 +62,11 @@ def mine_glosses(sentences: Iterable[str]) -> list[Gloss]:
     return [Gloss(*shown[key], count) for key, count in ranked]
 
 
+def stems(phrase: str) -> tuple[str, ...]:
+    """Return what tells phrases apart: their words in order, without case, accents and endings."""
+    return tuple(stem(word) for word in normalize(phrase).split())
+
+
 class TermFilter:
     """Recognise phrases that contain a held-out term, singular or plural.
 
@@ -71,16 +76,16 @@ class TermFilter:
     def __init__(self, terms: Iterable[str]) -> None:
         self._terms: dict[str, set[tuple[str, ...]]] = {}
         for term in terms:
-            stems = _stems(term)
-            if stems:
-                self._terms.setdefault(stems[0], set()).add(stems)
+            words = stems(term)
+            if words:
+                self._terms.setdefault(words[0], set()).add(words)
 
     def matches(self, phrase: str) -> bool:
         """Tell whether `phrase` contains one of the terms, as whole words."""
-        stems = _stems(phrase)
+        words = stems(phrase)
         return any(
-            stems[start : start + len(term)] == term
-            for start, first in enumerate(stems)
+            words[start : start + len(term)] == term
+            for start, first in enumerate(words)
             for term in self._terms.get(first, ())
         )
 
@@ -120,7 +125,3 @@ def _phrase(context: str) -> str:
 def _is_term(phrase: str) -> bool:
     words = normalize(phrase).split()
     return 1 <= len(words) <= MAX_WORDS and sum(map(len, words)) >= 4 and not phrase.isupper()
-
-
-def _stems(phrase: str) -> tuple[str, ...]:
-    return tuple(stem(word) for word in normalize(phrase).split())

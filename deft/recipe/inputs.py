@@ -8,12 +8,15 @@ from __future__ import annotations
 import gzip
 import logging
 import zlib
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from deft.corpora.deft2020 import read_t1, read_t2
 from deft.corpora.delimited import read_rows
@@ -21,9 +24,10 @@ from deft.corpora.pairs import read_pairs
 from deft.corpora.split import held_out as held_out_document
 from deft.errors import InputError
 from deft.files import cannot_read
-from deft.recipe.glosses import Gloss, TermFilter, mine_glosses
+from deft.recipe.glosses import Gloss, TermFilter, mine_glosses, stems
 from deft.recipe.params import Objective, RecipeParams
 from deft.recipe.pretrain import Corpus
+from deft.terminology.lay import read_lay
 from deft.terminology.rrf import AtomFilter, read_atoms
 from deft.text import clean, normalize
 
@@ -31,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 _LANGUAGES = AtomFilter(languages=("FRE", "ENG"))
 _SYNONYMS, _ENGLISH_ANCHORS = 4, 3  # pairs drawn from a French name; English names that stand in for one
+_LEAST_SHARED = 5  # letters of a name that makes concepts one group: abbreviations name unlike things
 _GLOSS_NAMES = 4  # names of a concept that one gloss is paired with
 
 
@@ -73,19 +78,38 @@ def build_corpora(params: RecipeParams) -> dict[Objective, Corpus]:
     atoms = read_atoms(params.umls, _LANGUAGES)
     atoms = atoms.assign(string=atoms["string"].map(clean))
     atoms = atoms[atoms["string"] != ""]
+    groups = _groups(atoms)
     held_out = HeldOut.read(params.held_out_terms, atoms)
     forbidden = frozenset(normalize(text) for path in params.held_out_texts for text in _sentences(path))
     corpora: dict[Objective, Corpus] = {
         "translation": _translations(params.parallel, atoms, forbidden),
-        "synonyms": _synonyms(params, atoms, held_out),
-        "glosses": _glosses(params, atoms, held_out),
+        "synonyms": _synonyms(params, atoms, groups, held_out),
+        "glosses": _glosses(params, atoms, groups, held_out),
         "grades": _grades(params.graded, forbidden),
     }
+    if params.lay is not None:
+        corpora["lay"] = _lay(params, params.lay, atoms, groups)
     if params.sets is not None:
         corpora["sets"] = _sets(params.sets, forbidden)
     for name, corpus in corpora.items():
         logger.info("%s: %d pairs", name, len(corpus))
     return corpora
+
+
+def _groups(atoms: pd.DataFrame) -> dict[str, str]:
+    """Return the group of each concept, named by its first CUI.
+
+    Concepts that share a French name are one group: they are no negatives of one another.
+    """
+    concepts, cuis = pd.factorize(atoms["cui"])
+    keys = atoms["string"].map(normalize)
+    shared = np.asarray((atoms["language"] == "FRE") & (keys.str.len() >= _LEAST_SHARED))
+    names, _ = pd.factorize(keys[shared])
+    size = len(cuis) + int(shared.sum())
+    edges = coo_array((np.ones(len(names)), (concepts[shared], len(cuis) + names)), shape=(size, size))
+    _, group = connected_components(edges, directed=False)
+    first = pd.Series(cuis, dtype="str").groupby(group[: len(cuis)]).transform("min")
+    return dict(zip(cuis, first, strict=True))
 
 
 def vocabulary_texts(params: RecipeParams) -> Iterator[str]:
@@ -115,7 +139,9 @@ def _translations(path: Path, atoms: pd.DataFrame, forbidden: frozenset[str]) ->
     return Corpus(left, [right for _, right in pairs], _codes(left))
 
 
-def _synonyms(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> Corpus:
+def _synonyms(
+    params: RecipeParams, atoms: pd.DataFrame, groups: Mapping[str, str], held_out: HeldOut
+) -> Corpus:
     """Pair names of one concept.
 
     Each French name is paired with others of any language; where there is none, English names with one
@@ -124,7 +150,7 @@ def _synonyms(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> C
     generator = np.random.default_rng(params.training.seed)
     left: list[str] = []
     right: list[str] = []
-    cuis: list[str] = []
+    keys: list[str] = []
     for cui, names in _named(params, atoms, held_out).groupby("cui", sort=True):
         rows = list(zip(names["string"], names["key"], strict=True))
         french = [row for row, language in zip(rows, names["language"], strict=True) if language == "FRE"]
@@ -133,8 +159,8 @@ def _synonyms(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> C
             for place in generator.permutation(len(others))[: _SYNONYMS if french else 1]:
                 left.append(anchor)
                 right.append(others[place])
-                cuis.append(str(cui))
-    return Corpus(left, right, _codes(cuis))
+                keys.append(groups[str(cui)])
+    return Corpus(left, right, _codes(keys))
 
 
 def _named(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> pd.DataFrame:
@@ -158,7 +184,9 @@ def _named(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> pd.D
     return names.groupby(["cui", "language"]).head(params.names_per_concept)
 
 
-def _glosses(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> Corpus:
+def _glosses(
+    params: RecipeParams, atoms: pd.DataFrame, groups: Mapping[str, str], held_out: HeldOut
+) -> Corpus:
     """Pair mined phrases; where one side names a concept, the other is paired with its names as well.
 
     A gloss that names no concept counts if the text has it twice.
@@ -172,7 +200,7 @@ def _glosses(params: RecipeParams, atoms: pd.DataFrame, held_out: HeldOut) -> Co
     rows: list[tuple[str, str, str]] = []
     for gloss in mine_glosses(sentence for (sentence,) in _rows(params.text, "sentence")):
         if not (held_out.terms.matches(gloss.left) or held_out.terms.matches(gloss.right)):
-            rows += _gloss_pairs(gloss, concepts, names, generator)
+            rows += _gloss_pairs(gloss, concepts, names, groups, generator)
     left, right, keys = ([row[column] for row in rows] for column in range(3))
     return Corpus(left, right, _codes(keys))
 
@@ -181,12 +209,13 @@ def _gloss_pairs(
     gloss: Gloss,
     concepts: Mapping[str, Sequence[str]],
     names: Mapping[str, Sequence[str]],
+    groups: Mapping[str, str],
     generator: np.random.Generator,
 ) -> Iterator[tuple[str, str, str]]:
     """Yield the pairs that a gloss gives, and the group of each."""
     sides = ((gloss.left, gloss.right), (gloss.right, gloss.left))
     known = [(other, concepts[normalize(side)]) for side, other in sides if normalize(side) in concepts]
-    group = min((cui for _, cuis in known for cui in cuis), default=normalize(gloss.right))
+    group = min((groups[cui] for _, cuis in known for cui in cuis), default=normalize(gloss.right))
     if known or gloss.count > 1:
         yield gloss.left, gloss.right, group
     for other, cuis in known:
@@ -194,6 +223,39 @@ def _gloss_pairs(
         choices = [name for name in choices if normalize(name) != normalize(other)]
         for place in generator.permutation(len(choices))[:_GLOSS_NAMES]:
             yield other, choices[place], group
+
+
+def _lay(params: RecipeParams, path: Path, atoms: pd.DataFrame, groups: Mapping[str, str]) -> Corpus:
+    """Pair what laypeople say for a concept with its names, and with what else they say for it.
+
+    Phrases that cover other concepts as well are left out, and those that read as a held-out one.
+    """
+    held_out = {stems(text) for text in _held_out_phrases(params)}
+    known = set(atoms["cui"])
+    said: dict[str, list[str]] = defaultdict(list)
+    for phrase in read_lay(path):
+        if phrase.relation != "broader" and phrase.cui in known and stems(phrase.phrase) not in held_out:
+            said[phrase.cui].append(phrase.phrase)
+    names = atoms[atoms["cui"].isin(said)].groupby("cui")["string"]
+    generator = np.random.default_rng(params.training.seed)
+    rows: list[tuple[str, str, str]] = []
+    for cui, own in names:
+        phrases = said[str(cui)]
+        others = list(dict.fromkeys([*own, *phrases]))
+        for said_so in phrases:
+            choices = [text for text in others if normalize(text) != normalize(said_so)]
+            places = generator.permutation(len(choices))[:_SYNONYMS]
+            rows += [(said_so, choices[place], groups[str(cui)]) for place in places]
+    left, right, keys = ([row[column] for row in rows] for column in range(3))
+    return Corpus(left, right, _codes(keys))
+
+
+def _held_out_phrases(params: RecipeParams) -> Iterator[str]:
+    for path in params.held_out_phrases:
+        yield from (row["Terme"] for _, row in read_rows(path, ("Terme",)))
+    for path in params.held_out_terms:
+        for _, row in read_rows(path, ("lay", "technical")):
+            yield from (row["lay"], row["technical"])
 
 
 def _grades(path: Path, forbidden: frozenset[str]) -> Corpus:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from deft.config import Block
 
-Objective = Literal["translation", "synonyms", "glosses", "grades", "sets"]
+Objective = Literal["translation", "synonyms", "glosses", "lay", "grades", "sets"]
 
 
 class TrainingParams(Block):
@@ -24,7 +24,8 @@ class TrainingParams(Block):
     average_decay
         Of the running average of the weights, which is what is kept.
     neighbours_from
-        Step from which batches of synonyms are made of neighbouring concepts; none by default.
+        Step from which batches of names, and of what laypeople say, are made of neighbouring concepts; none
+        by default.
     neighbours
         Nearest concepts that come into a batch with each concept drawn.
     mixture
@@ -66,6 +67,9 @@ class RecipeParams(Block):
         TSV with columns `doc`, `mention` and `cui`: annotated text, training part only.
     mentions_held_out
         Share of its documents that is left for the mapping model and its confidence (`deft.corpora.split`).
+    lay
+        A vocabulary of what laypeople say for concepts (`deft.terminology.lay`); those of its phrases that
+        name one concept are learned from.
     graded
         CSV with columns `sentence1`, `sentence2`, `score` (0 to 5).
     sets
@@ -73,6 +77,9 @@ class RecipeParams(Block):
     held_out_terms
         TSV with columns `lay`, `technical`, `cuis`: no mined pair and no mention may contain one of these
         terms or a name of one of these concepts.
+    held_out_phrases
+        Tables with a column `Terme`: no phrase of `lay` may read as one of theirs, nor as one of
+        `held_out_terms`.
     held_out_texts
         CSV with columns `sentence1`, `sentence2`, or DEFT 2020 XML: no translation and no graded pair may
         contain a sentence of theirs.
@@ -92,9 +99,11 @@ class RecipeParams(Block):
     text: Path
     mentions: Path
     mentions_held_out: float = Field(default=0.0, ge=0, lt=1)
+    lay: Path | None = None
     graded: Path
     sets: Path | None = None
     held_out_terms: tuple[Path, ...]
+    held_out_phrases: tuple[Path, ...] = ()
     held_out_texts: tuple[Path, ...]
     training_data: tuple[str, ...] = ()
     licence: str = ""

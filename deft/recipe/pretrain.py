@@ -9,12 +9,13 @@ learns, batch by batch:
 - synonyms: two names of one concept are neighbours, among the other names of the batch (Liu et al. 2021,
   SapBERT);
 - glosses: a phrase and its explanation in parentheses, mined from patient leaflets, are neighbours;
+- lay: what laypeople say for a concept and its names are neighbours;
 - grades: the cosine of graded sentence pairs follows the grades (CoSENT, Su 2022);
 - sets: a sentence is nearer to its parallel sentence than to distractors.
 
-Late in training, a batch of synonyms is made of small groups of neighbouring concepts, as the student places
-them: each concept then has its hard negatives beside it at no cost (Xiong et al. 2021, ANCE, mines them as
-well, but encodes them in addition).
+Late in training, a batch of synonyms, or of what laypeople say, is made of small groups of neighbouring
+concepts, as the student places them: each concept then has its hard negatives beside it at no cost (Xiong et
+al. 2021, ANCE, mines them as well, but encodes them in addition).
 
 A step depends only on the seed and its number, so a run that was killed goes on from its last checkpoint to
 the same weights.
@@ -52,6 +53,7 @@ _LENGTH_STEP = 4
 _WINDOW = 8  # batches that a batch of like length is drawn from
 _CHUNK = 128  # texts that are padded to one length
 _TEACHER_TOKENS = 64  # longer texts are truncated for the teacher
+_OF_CONCEPTS: tuple[Objective, ...] = ("synonyms", "lay")  # whose groups are concepts that have neighbours
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ class Trainer:
         if not self._by_length:
             raise InputError("there is nothing to learn from.", field="training.mixture")
         self._teacher = teacher
-        self._near: ConceptNeighbours | None = None
+        self._near: dict[Objective, ConceptNeighbours] = {}
         embeddings = [weight for name, weight in student.named_parameters() if "word_embeddings" in name]
         others = [weight for name, weight in student.named_parameters() if "word_embeddings" not in name]
         self.optimizer = torch.optim.AdamW(
@@ -221,7 +223,7 @@ class Trainer:
         for step in Progress(
             range(first, steps), initial=first, total=steps, disable=not progress, desc="pretrain"
         ):
-            self._look_around(step, checkpoints / "neighbours.npy")
+            self._look_around(step, checkpoints)
             objective, loss = self._step(step)
             losses[objective] = 0.95 * losses.get(objective, loss) + 0.05 * loss
             if (step + 1) % 50 == 0:
@@ -298,8 +300,8 @@ class Trainer:
         names = list(self._by_length)
         weights = np.array([self.params.mixture[name] for name in names])
         objective = names[generator.choice(len(names), p=weights / weights.sum())]
-        if objective == "synonyms" and self._near is not None:
-            return objective, self._near.draw(generator, self.params.batch_size)
+        if objective in self._near:
+            return objective, self._near[objective].draw(generator, self.params.batch_size)
         order = self._by_length[objective]
         size = min(self.params.batch_size, len(order))
         window = min(_WINDOW * size, len(order))
@@ -308,16 +310,17 @@ class Trainer:
         places = start + generator.choice(window, size=size, replace=False)
         return objective, there_and_back[places % len(there_and_back)]
 
-    def _look_around(self, step: int, path: Path) -> None:
+    def _look_around(self, step: int, folder: Path) -> None:
         """From the step on that the schedule names, know which concepts are neighbours, also when resumed."""
         start = self.params.neighbours_from
-        if start is None or step < start or self._near is not None or "synonyms" not in self._by_length:
+        if start is None or step < start or self._near:
             return
-        group = self._corpora["synonyms"].group
-        if not path.exists():
-            with atomic_write(path, binary=True) as stream:
-                np.save(stream, self._nearest(self._corpora["synonyms"]))
-        self._near = ConceptNeighbours(group, np.load(path))
+        for name in (name for name in _OF_CONCEPTS if name in self._by_length):
+            path, corpus = folder / f"neighbours-{name}.npy", self._corpora[name]
+            if not path.exists():
+                with atomic_write(path, binary=True) as stream:
+                    np.save(stream, self._nearest(corpus))
+            self._near[name] = ConceptNeighbours(corpus.group, np.load(path))
 
     def _nearest(self, corpus: Corpus) -> np.ndarray:
         """Return the nearest other concepts of each concept as the student places them, of shape (n, k)."""

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _POSITIONS = 512
 _MADE_FROM = "recipe.json"
+_SINGLE = ("parallel", "text", "mentions", "lay", "graded", "sets")  # inputs of one file
 
 
 def teacher_folder(teacher: str) -> Path:
@@ -216,8 +217,9 @@ def _fingerprint(params: RecipeParams, teacher: Path) -> dict[str, Any]:
         "teacher": sorted(path for path in teacher.rglob("*") if path.is_file()),
         "umls": [find(params.umls, "MRCONSO.RRF")],
         "held_out_terms": params.held_out_terms,
+        "held_out_phrases": params.held_out_phrases,
         "held_out_texts": params.held_out_texts,
-        **{name: [getattr(params, name)] for name in ("parallel", "text", "mentions", "graded", "sets")},
+        **{name: [getattr(params, name)] for name in _SINGLE},
     }
     schedule = params.model_dump(mode="json", exclude={*inputs, "training_data", "licence"})
     schedule["training"].pop("checkpoint_every")  # changes nothing but what is lost when a run is killed

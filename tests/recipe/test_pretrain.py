@@ -61,6 +61,7 @@ def corpora() -> dict[str, Corpus]:
         "sets": Corpus(FRENCH, ENGLISH, groups, distractor=turned),
         "translation": Corpus(ENGLISH, FRENCH, groups),
         "synonyms": Corpus(FRENCH, ENGLISH, groups),
+        "lay": Corpus(FRENCH[::-1], ENGLISH[::-1], groups),
         "grades": Corpus(FRENCH, FRENCH[1:] + FRENCH[:1], groups, grades),
     }
 
@@ -139,11 +140,11 @@ def test_neighbours_are_the_same_after_a_kill(trainer, tmp_path, monkeypatch, st
     resumed.train(tmp_path / "killed")
     monkeypatch.undo()
     assert_same_weights(resumed, whole)
-    near = [np.load(tmp_path / folder / "neighbours.npy") for folder in ("whole", "killed")]
+    near = [np.load(tmp_path / folder / "neighbours-synonyms.npy") for folder in ("whole", "killed")]
     np.testing.assert_array_equal(*near)
     plain = trainer(**(options | {"neighbours_from": None}))
     plain.train(tmp_path / "plain")
-    assert not (tmp_path / "plain" / "neighbours.npy").exists()
+    assert not (tmp_path / "plain" / "neighbours-synonyms.npy").exists()
 
 
 def test_neighbours_are_looked_up_at_their_step_and_once(trainer, tmp_path, monkeypatch):
@@ -158,7 +159,7 @@ def test_neighbours_are_looked_up_at_their_step_and_once(trainer, tmp_path, monk
     assert seen == [0, 1, 2, "look", 3, 4, 5]
     assert learner.student.training  # dropout is on again
     alone = trainer(neighbours_from=0, mixture={"translation": 1})
-    alone.train(tmp_path / "alone")  # without synonyms there is nothing to look at
+    alone.train(tmp_path / "alone")  # without concepts there is nothing to look at
     assert seen.count("look") == 1
 
 
@@ -232,14 +233,15 @@ def test_every_pair_is_drawn_among_neighbours():
 
 
 def test_batches_are_of_neighbours_once_they_are_known(trainer, tmp_path):
-    learner = trainer(neighbours_from=0, neighbours=1, mixture={"synonyms": 1}, batch_size=2)
-    learner._look_around(0, tmp_path / "n.npy")
-    near = np.load(tmp_path / "n.npy")
+    mixture = {"synonyms": 1, "lay": 1}
+    learner = trainer(neighbours_from=0, neighbours=1, mixture=mixture, batch_size=2)
+    learner._look_around(0, tmp_path)
+    near = {name: np.load(tmp_path / f"neighbours-{name}.npy") for name in mixture}
+    assert set(near) == {learner._draw(step)[0] for step in range(20)}
     for step in range(20):
         name, rows = learner._draw(step)
         one, other = sorted(rows)  # each pair is a concept of its own here
-        assert name == "synonyms"
-        assert other in near[one] or one in near[other]
+        assert other in near[name][one] or one in near[name][other]
 
 
 def test_a_run_that_is_finished_is_not_run_again(trainer, tmp_path, monkeypatch):

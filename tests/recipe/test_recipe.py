@@ -92,6 +92,18 @@ GRADED = (
 )
 
 
+LAY = (
+    ("C0000002", "je vois double", "exact"),
+    ("C0000002", "deux images pour une", "narrower"),
+    ("C0000003", "la tension trop haute", "exact"),
+    ("C0000003", "problème de tuyaux", "broader"),
+    ("C0000001", "mon mal de tête", "exact"),  # contains a held-out term, and is another phrase
+    ("C0000001", "mal à la tete !", "exact"),  # reads as a held-out term
+    ("C0000005", "Vue qui se dédoublait", "exact"),  # as a held-out phrase, in another form
+    ("C0999999", "chute", "exact"),  # of a concept that is not there
+)
+
+
 def write_tsv(path: Path, *rows: tuple[str, ...]) -> Path:
     data = "".join("\t".join(row) + "\n" for row in rows).encode()
     path.write_bytes(gzip.compress(data) if path.suffix == ".gz" else data)
@@ -107,6 +119,8 @@ def inputs(tmp_path_factory) -> Path:
     write_tsv(folder / "text.tsv.gz", ("source", "sentence"), *(("leaflet", text) for text in SENTENCES))
     rows = [(subset, "1", "DISO", mention, cui) for subset, mention, cui in MENTIONS]
     write_tsv(folder / "mentions.tsv", ("subset", "doc", "group", "mention", "cui"), *rows)
+    write_tsv(folder / "lay_fr.tsv", ("cui", "phrase", "relation"), *LAY)
+    write_tsv(folder / "gold.tsv", ("Terme", "CUI"), ("vue qui se dédoublait", "C0000005"))
     lines = [f'"{left}","{right}",{grade}' for left, right, grade in GRADED]
     (folder / "graded.csv").write_text("\n".join(["sentence1,sentence2,score", *lines]), encoding="utf-8")
     write_tsv(
@@ -160,7 +174,9 @@ def params(inputs, teacher) -> RecipeParams:
         text=inputs / "text.tsv.gz",
         mentions=inputs / "mentions.tsv",
         graded=inputs / "graded.csv",
+        lay=inputs / "lay_fr.tsv",
         held_out_terms=(inputs / "lay.tsv",),
+        held_out_phrases=(inputs / "gold.tsv",),
         held_out_texts=(inputs / "dev.csv", inputs / "t1-test.xml", inputs / "sets.xml"),
         training_data=("names of a few concepts (CC0)", "a leaflet (CC BY-NC)"),
         licence="CC BY-NC 4.0",
@@ -258,6 +274,26 @@ def test_synonyms_are_names_of_one_concept_with_mentions(corpora):
     assert held_out <= {"hypertension artérielle", "tension élevée", "HTA", "high blood pressure"}
 
 
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        (("FRE", "Anévrisme"), ("FRE", "anevrisme"), True),
+        (("FRE", "HTAP"), ("FRE", "htap"), False),  # too short to tell
+        (("ENG", "aneurysm"), ("ENG", "aneurysm"), False),
+        (("FRE", "anévrisme"), ("FRE", "tremblement"), False),
+    ],
+)
+def test_concepts_that_share_a_french_name_are_no_negatives_of_one_another(
+    params, one, other, same, tmp_path
+):
+    names = (("C2", "FRE", "dilatation"), ("C2", *one), ("C3", *other), ("C3", "FRE", "secousse"))
+    atoms = [Atom(f"C000000{cui[1]}", string, language) for cui, language, string in names]
+    write_umls(tmp_path / "umls" / "META", atoms)
+    synonyms = build_corpora(params.model_copy(update={"umls": tmp_path / "umls"}))["synonyms"]
+    group = dict(zip(synonyms.left, synonyms.group, strict=True))
+    assert (group["dilatation"] == group["secousse"]) == same
+
+
 class TestMentionsLeftOut:
     """Mentions of documents that are left for the mapping model."""
 
@@ -320,6 +356,32 @@ class TestSets:
     def test_a_file_of_another_task(self, params, inputs):
         with pytest.raises(InputError, match=r"t1-test\.xml"):
             build_corpora(params.model_copy(update={"sets": inputs / "t1-test.xml"}))
+
+
+def test_what_laypeople_say_is_paired_with_names_and_with_what_else_they_say(corpora):
+    found = pairs(corpora["lay"])
+    partners = {right for left, right in found if left == "je vois double"}
+    everything = {"diplopie", "vision dédoublée", "diplopia", "double vision", "deux images pour une"}
+    assert partners < everything
+    assert len(partners) == 4
+    codes = dict(zip(corpora["lay"].left, corpora["lay"].group, strict=True))
+    assert codes["je vois double"] == codes["deux images pour une"] != codes["la tension trop haute"]
+
+
+def test_what_covers_several_concepts_or_reads_as_a_held_out_phrase_is_not_learned(corpora):
+    left = set(corpora["lay"].left)
+    assert left == {"je vois double", "deux images pour une", "la tension trop haute", "mon mal de tête"}
+    assert not {"problème de tuyaux", "mal à la tete !", "Vue qui se dédoublait"} & set(corpora["lay"].right)
+
+
+def test_without_held_out_files_the_same_phrases_are_learned(params):
+    changes = {"held_out_terms": (), "held_out_phrases": ()}
+    free = build_corpora(params.model_copy(update=changes))["lay"]
+    assert {"mal à la tete !", "Vue qui se dédoublait"} <= set(free.left)
+
+
+def test_there_is_no_lay_vocabulary_by_default(params):
+    assert "lay" not in build_corpora(params.model_copy(update={"lay": None}))
 
 
 def test_names_of_a_concept_are_capped_mentions_last(params):
