@@ -7,7 +7,8 @@
 A reader sees a phrase and eight concepts, the one that it was written for among those that are nearest to it,
 and says which it names: one, several, or none. `sheets` makes what is shown of the phrases that are still to
 be read, `answers` keeps what was said of them, and `settle` makes the vocabulary of phrases and readings, and
-of some concepts a development set that the vocabulary does not have.
+of some concepts a development set that the vocabulary does not have. Where `checked.tsv`, beside it, says so
+of a phrase, its relation is another, or it is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from deft.mapping.filters import ConceptFilter
 from deft.mapping.mapper import TermMapper
 from deft.progress import Progress
 from deft.terminology.concepts import Concepts
-from deft.terminology.lay import LANGUAGE, SOURCE, LayPhrase, read_lay
+from deft.terminology.lay import LANGUAGE, RELATIONS, SOURCE, LayPhrase, read_lay
 from deft.terminology.rrf import AtomFilter
 from deft.terminology.table_maker import read_concepts
 from deft.text import normalize
@@ -44,6 +45,10 @@ DEVELOPMENT = 0.06
 SEED = 13
 READ = ("cui", "phrase", "chosen")
 """Columns of a reading: the concept that a phrase was written for, and the CUIs that a reader chose."""
+CHECKED = ("cui", "phrase", "verdict", "relation")
+"""Columns of `checked.tsv`, what was looked at after that: it is right, acceptable or wrong, and the relation
+that it should have, if another; ``-`` leaves it out."""
+LEFT_OUT = "-"
 
 _LETTERS = "abcdefgh"
 _ANSWER = re.compile("([0-9]{1,4}) +(-|[a-h][a-h, ]*)")
@@ -176,19 +181,24 @@ def read_answers(folder: Path, name: str) -> list[tuple[str, str, str]]:
     return [(cells["cui"], cells["phrase"], chosen[number]) for number, cells in enumerate(asked, start=1)]
 
 
-def settle(phrases: Iterable[LayPhrase], read: Mapping[tuple[str, str], Sequence[str]]) -> list[Entry]:
+def settle(
+    phrases: Iterable[LayPhrase],
+    read: Mapping[tuple[str, str], Sequence[str]],
+    corrected: Mapping[tuple[str, str], str] | None = None,
+) -> list[Entry]:
     """Return the phrases that a reader took for the concept that they were written for.
 
     A phrase that was taken for others as well is "broader"; one that was taken for others alone, or for
-    none, or that was not read, is left out. Where a phrase is left on several concepts it is "broader" on
-    each.
+    none, or that was not read, is left out. A relation `corrected` since, by concept and phrase, stands above
+    that; ``-`` leaves the phrase out. Where a phrase is left on several concepts it is "broader" on each.
     """
-    kept = []
+    kept, corrected = [], corrected or {}
     for phrase in phrases:
-        chosen = read.get((phrase.cui, phrase.phrase), ())
-        if phrase.cui in chosen:
+        key = phrase.cui, phrase.phrase
+        chosen = read.get(key, ())
+        if phrase.cui in chosen and corrected.get(key) != LEFT_OUT:
             alone = len(chosen) == 1
-            relation = phrase.relation if alone else "broader"
+            relation = corrected.get(key, phrase.relation if alone else "broader")
             kept.append(
                 Entry(
                     phrase.phrase,
@@ -278,6 +288,23 @@ def _readings(folder: Path) -> dict[tuple[str, str], list[str]]:
     }
 
 
+def read_corrections(path: Path) -> dict[tuple[str, str], str]:
+    """Return the relation that was corrected of each concept and phrase, ``-`` where it is left out.
+
+    Raises
+    ------
+    InputError
+        The file is no such table, or a cell is no relation; the error names the line.
+    """
+    found = {}
+    for line, cells in read_rows(path, CHECKED):
+        if cells["relation"] not in ("", LEFT_OUT, *RELATIONS):
+            raise InputError(f"{cells['relation']!r} is no relation.", path=path, line=line)
+        if cells["relation"]:
+            found[cells["cui"], cells["phrase"]] = cells["relation"]
+    return found
+
+
 def _written(folder: Path) -> list[LayPhrase]:
     return [phrase for path in sorted(folder.glob("*.tsv")) for phrase in read_lay(path)]
 
@@ -300,7 +327,9 @@ def main() -> None:
     elif verb == "settle":
         written, readings, umls, out = paths
         read = _readings(readings)
-        held, kept = part_development(settle(_written(written), read))
+        checked = out / "checked.tsv"
+        corrected = read_corrections(checked) if checked.exists() else {}
+        held, kept = part_development(settle(_written(written), read, corrected))
         write_entries(kept, out / "lay_fr.tsv")
         concepts = read_concepts(umls, AtomFilter(languages=(LANGUAGE,)))
         alike = same_names(concepts.names(concepts.cuis, LANGUAGE))

@@ -13,6 +13,7 @@ from deft.recipe.lay_reading import (
     part_development,
     questions,
     read_answers,
+    read_corrections,
     same_names,
     settle,
     write_development,
@@ -106,6 +107,10 @@ def test_what_the_reader_says_settles_a_phrase():
         entry("le cœur qui lâche"),
         entry("le nez qui coule", "C0000001", "broader", "several"),
     ]
+    key = "C0000003", "le cœur qui lâche"
+    kept = entry("le nez qui coule", "C0000001", "broader", "several")
+    assert settle(PHRASES, read, {key: "-"}) == [kept]
+    assert settle(PHRASES, read, {key: "narrower"}) == [entry(key[1], relation="narrower"), kept]
     narrower = said("le cœur qui lâche", relation="narrower")
     assert settle([narrower], read) == [entry("le cœur qui lâche", relation="narrower")]
 
@@ -155,3 +160,16 @@ def test_the_vocabulary_and_its_development_set_are_read_by_what_reads_such_file
         "C0000001",
         "C0000003",
     ]  # the one it was written for
+
+
+def test_corrections_name_what_they_cannot_read(tmp_path):
+    path = tmp_path / "checked.tsv"
+    path.write_text(
+        "cui\tphrase\tverdict\trelation\n"
+        "C0000001\tla crève\tright\t\nC0000001\tgoutte\tacceptable\tbroader\nC0000002\tnez\twrong\t-\n"
+    )
+    assert read_corrections(path) == {("C0000001", "goutte"): "broader", ("C0000002", "nez"): "-"}
+    path.write_text("cui\tphrase\tverdict\trelation\nC0000001\tgoutte\tacceptable\twider\n")
+    with pytest.raises(InputError, match=r"'wider' is no relation") as raised:
+        read_corrections(path)
+    assert raised.value.line == 2

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
+from deft.corpora.delimited import read_rows
 from deft.errors import InputError
+from deft.recipe.lay_reading import CHECKED
 from deft.terminology.lay import (
     COLUMNS,
     RELATIONS,
@@ -190,6 +193,25 @@ def test_the_card_states_the_figures_of_the_files():
     assert ", ".join(f"{relation} {counted[relation]:,}" for relation in RELATIONS) in card
     queries = read_gold(DATA / "dev.tsv", "Terme", "CUI")
     assert f"`dev.tsv` has {len(queries):,} phrases" in card
+    rows = [cells for _, cells in read_rows(DATA / "checked.tsv", (*CHECKED, "sample"))]
+    for sample in ("first", "second"):
+        verdicts = Counter(cells["verdict"] for cells in rows if cells["sample"] == sample)
+        right = verdicts["right"] + verdicts["acceptable"]
+        low, high = binomtest(right, verdicts.total()).proportion_ci(method="wilson")
+        figures = [verdicts["right"], verdicts["acceptable"], verdicts["wrong"]]
+        rate = f"{100 * right / verdicts.total():.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+        assert f"| {sample} | {' | '.join(map(str, figures))} | {rate} |" in card
+
+
+def test_what_a_later_reader_said_is_what_is_shipped():
+    shipped = {(phrase.cui, phrase.phrase): phrase.relation for phrase in read_lay(DATA / "lay_fr.tsv")}
+    several = Counter(normalize(phrase) for _, phrase in shipped)
+    for _, cells in read_rows(DATA / "checked.tsv", CHECKED):
+        key = cells["cui"], cells["phrase"]
+        assert (key in shipped) == (cells["relation"] != "-")
+        assert (cells["verdict"] == "wrong") == (cells["relation"] == "-")
+        if key in shipped and cells["relation"]:
+            assert shipped[key] == ("broader" if several[normalize(key[1])] > 1 else cells["relation"])
 
 
 def test_the_development_set_is_of_concepts_that_the_vocabulary_does_not_have():
