@@ -33,12 +33,16 @@ _Measures = dict[str, Measured]
 
 
 class GoldSet(Block):
-    """Queries with their right concepts; those without one in the index are left out."""
+    """Queries with their right concepts; those without one in the index are left out.
+
+    Intervals resample the distinct queries, or the values of the column `cluster`.
+    """
 
     path: Path
     query: str
     cui: str
     where: dict[str, str] = Field(default_factory=dict)
+    cluster: str | None = None
 
 
 class EncoderEvaluation(Block):
@@ -91,11 +95,10 @@ def evaluate_encoders(
             keep = AtomFilter(languages=data.languages)
             build_index(data.umls, folder, index, keep, lay=None, progress=progress)  # names alone
             trials = _trials(TermMapper.open(index), data, progress=progress)
-            measured[name] = _mapping(trials, {key: trial.rankings for key, trial in trials.items()})
+            measure = partial(_mapping, data, trials)
+            measured[name] = measure({key: trial.rankings for key, trial in trials.items()})
             if name == next(iter(encoders)):  # the baseline needs no encoder, and once is enough
-                measured[NGRAMS] = _mapping(
-                    trials, {key: trial.ngram_rankings() for key, trial in trials.items()}
-                )
+                measured[NGRAMS] = measure({key: trial.ngram_rankings() for key, trial in trials.items()})
         measured[name] |= _sentences(data, Encoder.open(folder))
     measured[NGRAMS] |= _sentences(data, None)
     first = measured[next(iter(encoders))]
@@ -118,16 +121,21 @@ def _trials(mapper: TermMapper, data: EncoderEvaluation, *, progress: bool) -> d
     detail = MappingDetail(channel="dense")
     trials = {}
     for name, block in data.mapping.items():
-        gold = read_gold(block.path, block.query, block.cui, where=block.where)
+        columns = () if block.cluster is None else (block.cluster,)
+        gold = read_gold(block.path, block.query, block.cui, where=block.where, columns=columns)
         kept = [item for item in gold if item.cuis & mapper.concepts.cuis]
         trials[name] = MappingTrial(mapper, kept, detail, progress=progress)
     return trials
 
 
-def _mapping(trials: Mapping[str, MappingTrial], rankings: Mapping[str, Any]) -> _Measures:
+def _mapping(
+    data: EncoderEvaluation, trials: Mapping[str, MappingTrial], rankings: Mapping[str, Any]
+) -> _Measures:
     return {
         f"{name} recall@{k}": Measured(
-            partial(recall_at_k, k=k), (first_ranks(trial.gold, rankings[name]),), clusters_of(trial.gold)
+            partial(recall_at_k, k=k),
+            (first_ranks(trial.gold, rankings[name]),),
+            clusters_of(trial.gold, data.mapping[name].cluster),
         )
         for name, trial in trials.items()
         for k in DEPTHS

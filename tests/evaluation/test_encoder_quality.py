@@ -42,3 +42,17 @@ def test_each_encoder_and_the_baseline_are_scored_on_the_same_items(data, tmp_pa
     assert scores["systems"]["one"]["sets accuracy"]["value"] == 1
     assert set(scores["differences"]) == {"same", "other"}
     assert all(part["value"] == 0 for part in scores["differences"]["same"].values())
+
+
+def test_intervals_resample_what_the_column_says(data, tmp_path):
+    rows = [f"rhume\tC0000001\t{place}\n" for place in range(8)] + ["zzz\tC0000006\t8\n"]
+    (tmp_path / "gold.tsv").write_text("lay\tcuis\tconcept\n" + "".join(rows))
+    block = {"path": tmp_path / "gold.tsv", "query": "lay", "cui": "cuis"}
+    mapping = {"queries": block, "concepts": block | {"cluster": "concept"}}
+    alone = data.model_copy(update={"graded": {}, "sets": {}})
+    asked = EncoderEvaluation.model_validate(alone.model_dump() | {"mapping": mapping})
+    one = write_bundle(tmp_path / "one")
+    scores = evaluate_encoders({"one": one}, asked, resamples=200)["systems"]["one"]
+    queries, concepts = (scores[f"{name} recall@1"] for name in mapping)
+    assert queries["value"] == concepts["value"]
+    assert queries["low"] < concepts["low"]  # two distinct queries, nine concepts

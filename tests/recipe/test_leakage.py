@@ -1,11 +1,18 @@
 """No evaluation term enters the pairs that the base encoder is pretrained on."""
 
 import csv
+from pathlib import Path
 
 import pytest
 from demo import Atom, write_umls
 
-from deft.recipe.glosses import TermFilter
+from deft.config import read_block
+from deft.corpora.deft2020 import read_t1, read_t2
+from deft.corpora.delimited import read_rows
+from deft.corpora.pairs import read_pairs
+from deft.recipe.glosses import TermFilter, stems
+from deft.terminology.lay import read_lay
+from deft.text import normalize
 
 pytest.importorskip("torch")
 pytest.importorskip("transformers")
@@ -101,3 +108,58 @@ def test_no_held_out_sentence(corpora):
         texts = {*corpora[name].left, *corpora[name].right}
         assert "Mis de côté." not in texts
         assert len(texts) > 1
+
+
+class TestTheShippedEncoder:
+    """What the recipe makes of the real inputs, held against every set that the encoder is evaluated on."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def recipe():
+        from deft.recipe.params import RecipeParams
+
+        if not Path("../shared/data").is_dir():
+            pytest.skip("the inputs of the recipe are not beside the repository (../shared/data)")
+        return read_block(Path("experiments/encoder/params.yaml"), RecipeParams)
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def learned(recipe):
+        from deft.recipe.inputs import build_corpora
+
+        return build_corpora(recipe)
+
+    @staticmethod
+    def said(path, *columns):
+        return [row[column] for _, row in read_rows(Path(path), columns) for column in columns]
+
+    def test_no_lay_phrase_that_reads_as_an_evaluated_one(self, learned):
+        held = self.said("../shared/data/lay/lay_terms_dev.tsv", "lay", "technical")
+        held += self.said("data/lay/dev.tsv", "Terme") + self.said("data/sample/lexicon.csv", "Terme")
+        known = {stems(phrase) for phrase in held}
+        phrases = set(learned["lay"].left)
+        assert len(phrases) > 10_000
+        assert {phrase for phrase in phrases if stems(phrase) in known} == set()
+        others = {phrase.phrase for phrase in read_lay(Path("data/lay/lay_fr.tsv"))} - phrases
+        assert others.isdisjoint(learned["lay"].right)
+
+    def test_no_phrase_of_a_concept_of_the_development_set(self, recipe):
+        held = set(self.said("data/lay/dev.tsv", "concept"))
+        assert held.isdisjoint(phrase.cui for phrase in read_lay(recipe.lay))
+
+    def test_no_gloss_with_an_evaluated_term(self, learned):
+        terms = TermFilter(self.said("../shared/data/lay/lay_terms_dev.tsv", "lay", "technical"))
+        assert [pair for pair in mined(learned) if any(map(terms.matches, pair))] == []
+
+    def test_no_evaluated_sentence(self, learned):
+        data = Path("../shared/data")
+        graded = read_pairs(data / "sts/stsb_fr_dev.csv", grade="score")
+        graded += read_t1(data / "deft_standin/t1-test.xml")
+        held = {text for pair in graded for text in (pair.source, pair.target)}
+        sets = read_t2(data / "deft_standin/t2-test.xml")
+        held |= {text for item in sets for text in (item.source, *item.targets)}
+        known = {normalize(text) for text in held}
+        for name in ("translation", "grades", "sets"):
+            corpus = learned[name]
+            texts = [*corpus.left, *corpus.right, *(corpus.distractor or ())]
+            assert [text for text in texts if normalize(text) in known] == []
