@@ -31,6 +31,7 @@ class Atom:
     term_type: str = "PT"
     preferred: bool = True
     suppress: str = "N"
+    code: str = ""
 
     def line(self) -> str:
         ts, ispref = ("P", "Y") if self.preferred else ("S", "N")
@@ -48,7 +49,9 @@ class Atom:
             "",
             self.source,
         ]
-        return "|".join([*fields, self.term_type, self.cui, self.string, "0", self.suppress, "", ""])
+        return "|".join(
+            [*fields, self.term_type, self.code or self.cui, self.string, "0", self.suppress, "", ""]
+        )
 
 
 ATOMS = (

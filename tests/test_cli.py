@@ -516,7 +516,7 @@ class TestFit:
     @pytest.mark.parametrize(
         ("content", "problem"),
         [
-            ("gold: []", "p.yaml: there is neither gold nor a number of held_out_synonyms"),
+            ("gold: []", "p.yaml: there is neither gold nor a number of held_out_synonyms or held_out_lay"),
             ("gold: [{path: a, query: q, cui: c}]\nfold: 1\n", "p.yaml: field fold"),
             ("gold: [{path: absent.tsv, query: q, cui: c}]\n", "absent.tsv: cannot be read"),
         ],

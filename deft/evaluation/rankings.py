@@ -16,8 +16,9 @@ _GRADIENT_BOOSTING = {"max_iter": 150, "learning_rate": 0.08, "max_leaf_nodes": 
 def compare_rankings(found: Sequence[Example], params: FitParams) -> dict[str, dict[str, float]]:
     """Return recall@1 and recall@8 of rankings, out of fold, on the queries whose concept is in the index.
 
-    The single channels, reciprocal rank fusion, the conditional logit of `fit`, and pointwise logistic
-    regression and gradient boosting on the same signals.
+    Queries count by their weight, when rankings learn and when they are scored. The rankings are the single
+    channels, reciprocal rank fusion, the conditional logit of `fit`, and pointwise logistic regression and
+    gradient boosting on the same signals.
     """
     found = first_draw(found)
     folds = folds_of(found, params)
@@ -30,14 +31,15 @@ def compare_rankings(found: Sequence[Example], params: FitParams) -> dict[str, d
         "logistic_regression": _by_fold(found, folds, _pointwise_logistic),
         "gradient_boosting": _by_fold(found, folds, _pointwise_boosting),
     }
+    weights = [example.weight for example in found if example.present]
     ranks = {
-        name: [
-            _rank(example, values) for example, values in zip(found, scores, strict=True) if example.present
-        ]
+        name: np.array(
+            [_rank(example, values) for example, values in zip(found, scores, strict=True) if example.present]
+        )
         for name, scores in rankings.items()
     }
     return {
-        name: {f"recall_at_{k}": round(float(np.mean([rank <= k for rank in places])), 4) for k in (1, 8)}
+        name: {f"recall_at_{k}": round(float(np.average(places <= k, weights=weights)), 4) for k in (1, 8)}
         for name, places in ranks.items()
     }
 
@@ -52,10 +54,12 @@ def _by_fold(found: Sequence[Example], folds: np.ndarray, learn: Any) -> list[np
     return scores
 
 
-def _pointwise(found: Sequence[Example]) -> tuple[np.ndarray, np.ndarray]:
+def _pointwise(found: Sequence[Example]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the signals of each concept, whether it is right, and the weight of its query."""
     return (
         np.concatenate([example.pool.features for example in found]),
         np.concatenate([example.right for example in found]),
+        np.repeat([example.weight for example in found], [len(example.pool) for example in found]),
     )
 
 
@@ -64,14 +68,17 @@ def _pointwise_logistic(found: Sequence[Example]) -> Any:  # noqa: ANN401 - a fu
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(*_pointwise(found))
+    signals, right, weight = _pointwise(found)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    model.fit(signals, right, logisticregression__sample_weight=weight)
     return lambda pool: model.decision_function(pool.features)
 
 
 def _pointwise_boosting(found: Sequence[Example]) -> Any:  # noqa: ANN401 - a function from pool to scores
     from sklearn.ensemble import HistGradientBoostingClassifier
 
-    model = HistGradientBoostingClassifier(random_state=0, **_GRADIENT_BOOSTING).fit(*_pointwise(found))
+    model = HistGradientBoostingClassifier(random_state=0, **_GRADIENT_BOOSTING)
+    model.fit(*_pointwise(found))
     return lambda pool: model.decision_function(pool.features)
 
 

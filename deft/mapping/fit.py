@@ -5,7 +5,8 @@ that the model learns when to say "none of these". What is compared and what is 
 queries of one concept are in one fold.
 
 Where there is no gold, strings of the index are queries: each is kept from answering, and the other strings
-of its concept have to.
+of its concept have to. Phrases of laypeople (`deft.terminology.lay`) can be such queries too; then all
+phrases of their concept are kept from answering: most of what patients say is not in the index either.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from deft.mapping.fusion import SIGNALS, MappingModel
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
 from deft.mapping.trees import Trees
 from deft.terminology.concepts import Concepts
+from deft.terminology.lay import LAY
 from deft.terminology.lexicon import GoldMapping, read_cuis, read_gold
 from deft.text import normalize
 
@@ -87,6 +89,11 @@ class FitParams(Block):
         Files that the evaluation does not use.
     held_out_synonyms
         Number of concepts of the index of which a string is a query that may not answer for itself.
+    held_out_lay
+        Number of concepts of the index of which a lay phrase is a query, and no lay phrase may answer.
+        Confidence is not calibrated on these: the encoder may have learned from them.
+    held_out_lay_weight
+        Weight of such a query.
     held_out, held_out_cui_column
         Tables of an evaluation, and their column of CUIs: strings of these concepts are no such queries.
     no_match_share
@@ -101,6 +108,8 @@ class FitParams(Block):
 
     gold: tuple[GoldParams, ...] = ()
     held_out_synonyms: int = Field(default=0, ge=0)
+    held_out_lay: int = Field(default=0, ge=0)
+    held_out_lay_weight: float = Field(default=0.3, gt=0)
     held_out: tuple[Path, ...] = ()
     held_out_cui_column: str = "CUI"
     no_match_share: float = Field(default=0.05, ge=0, lt=1)
@@ -111,8 +120,8 @@ class FitParams(Block):
 
     @model_validator(mode="after")
     def _has_queries(self) -> FitParams:
-        if not self.gold and not self.held_out_synonyms:
-            raise ValueError("there is neither gold nor a number of held_out_synonyms")
+        if not (self.gold or self.held_out_synonyms or self.held_out_lay):
+            raise ValueError("there is neither gold nor a number of held_out_synonyms or held_out_lay")
         return self
 
 
@@ -194,15 +203,17 @@ def fit_index(
     # a model that the index has may be of another version: this is how it is made anew
     mapper = TermMapper.open(index, model=MappingModel.blank())
     found = examples(mapper, read_fit_gold(params), params, progress=progress) if params.gold else []
-    if params.held_out_synonyms:
-        queries, strings = synonym_queries(mapper.concepts, params)
-        found += examples(mapper, queries, params, strings=strings, progress=progress)
+    for number, draw in ((params.held_out_synonyms, synonym_queries), (params.held_out_lay, lay_queries)):
+        if number:
+            queries, strings = draw(mapper.concepts, params)
+            found += examples(mapper, queries, params, strings=strings, progress=progress)
     result: dict[str, Any] = {"queries": sum(example.present for example in found)}
     if compare is not None:
         result["rankings"] = compare(found, params)
     about = {
         "gold": [block.path.name for block in params.gold],
         "held_out_synonyms": params.held_out_synonyms,
+        "held_out_lay": params.held_out_lay,
         "encoder": mapper.encoder.fingerprint,
     }
     replace(fit(found, params), about=about | result).save(
@@ -249,9 +260,7 @@ def synonym_queries(concepts: Concepts, params: FitParams) -> tuple[list[FitQuer
     string, owner = np.asarray(concepts.atoms["string"]), np.asarray(concepts.atoms["concept"])
     texts = list(concepts.strings["string"])
     keys = [normalize(text) for text in texts]
-    gold = [read_cuis(path, params.held_out_cui_column) for path in params.held_out]
-    taken = concepts.follow(chain.from_iterable(chain.from_iterable(gold)))
-    closed = np.isin(cuis, list(taken))
+    closed = _closed(concepts, params)
     refused = {keys[row] for row in string[closed[owner]]}
     drawn: dict[int, int] = {}
     for atom in np.random.default_rng(params.seed).permutation(len(string)).tolist():
@@ -267,6 +276,54 @@ def synonym_queries(concepts: Concepts, params: FitParams) -> tuple[list[FitQuer
     for atom in np.flatnonzero(~answers[string] & left[owner] & ~closed[owner]):
         right.get(keys[string[atom]], set()).add(cuis[owner[atom]])
     return [FitQuery(GoldMapping(asked[key], frozenset(own))) for key, own in right.items() if own], answers
+
+
+def lay_queries(concepts: Concepts, params: FitParams) -> tuple[list[FitQuery], np.ndarray]:
+    """Draw a lay phrase of each of `held_out_lay` concepts, and keep all lay phrases of these from answering.
+
+    Broader phrases are no queries: they name other things as well. Concepts of `held_out` are neither queries
+    nor answers.
+
+    Returns
+    -------
+    queries : list of FitQuery
+        With every concept that has the phrase.
+    strings
+        The strings that may answer, bool of shape (strings,).
+
+    Raises
+    ------
+    InputError
+        A table of `held_out` cannot be read, or the index has no lay phrases.
+    """
+    string, owner = concepts.numbers("atoms", "string"), concepts.numbers("atoms", "concept")
+    closed, cuis = _closed(concepts, params), concepts.concepts["cui"].tolist()
+    lay = concepts.labels("atoms", "term_type").isin([LAY])
+    relation, candidates = concepts.texts("atoms", "code"), np.flatnonzero(lay & ~closed[owner])
+    asked = [atom for atom in candidates.tolist() if relation.at(atom) != "broader"]
+    if not asked:
+        raise InputError("the index has no lay phrases.", field="held_out_lay", remedy="Build it with them.")
+    drawn: dict[int, int] = {}
+    for atom in np.random.default_rng(params.seed).permutation(asked).tolist():
+        if len(drawn) == params.held_out_lay:
+            break
+        drawn.setdefault(int(owner[atom]), int(string[atom]))
+    kept_out = (lay & np.isin(owner, list(drawn))) | closed[owner]
+    answers = np.ones(len(concepts.tables["strings"]), dtype=bool)
+    answers[string[kept_out]] = False
+    right: dict[int, set[str]] = {row: set() for row in drawn.values()}
+    for atom in np.flatnonzero(np.isin(string, list(right)) & ~closed[owner]):
+        right[int(string[atom])].add(cuis[owner[atom]])
+    texts = concepts.texts("strings", "string")
+    queries = [GoldMapping(texts.at(row), frozenset(own)) for row, own in right.items()]
+    return [FitQuery(query, params.held_out_lay_weight, calibrate=False) for query in queries], answers
+
+
+def _closed(concepts: Concepts, params: FitParams) -> np.ndarray:
+    """Return which concepts are of a table of `held_out`, bool of shape (concepts,)."""
+    gold = [read_cuis(path, params.held_out_cui_column) for path in params.held_out]
+    taken = concepts.follow(chain.from_iterable(chain.from_iterable(gold)))
+    return np.isin(concepts.concepts["cui"].to_numpy(), list(taken))
 
 
 def examples(

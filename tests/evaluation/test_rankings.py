@@ -39,6 +39,12 @@ def test_rankings_are_compared_on_answerable_queries_only():
     assert scores["conditional_logit"]["recall_at_1"] == 1.0
 
 
+def test_queries_count_by_their_weight():
+    right = [example([[0.5, 0], [1.0, 0]], [False, True], f"C{place}") for place in range(6)]
+    wrong = [example([[1.0, 0], [0.5, 0]], [False, True], f"D{place}", weight=0.5) for place in range(6)]
+    assert compare_rankings([*right, *wrong], PARAMS)["dense"]["recall_at_1"] == round(6 / 9, 4)
+
+
 def test_a_fitted_model_ranks_better_than_a_channel_where_both_tell_something():
     truth = np.zeros(len(FEATURES))
     truth[FEATURES.index("cosine")] = truth[FEATURES.index("lexical")] = 3.0

@@ -24,12 +24,14 @@ from deft.mapping.fit import (
     examples,
     fit,
     fit_index,
+    lay_queries,
     read_fit_gold,
     synonym_queries,
 )
 from deft.mapping.fusion import MappingModel
 from deft.mapping.mapper import TermMapper
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
+from deft.terminology.lay import LAY
 from deft.terminology.lexicon import GoldMapping
 from deft.text import normalize
 
@@ -382,6 +384,63 @@ class TestSynonyms:
             assert "terme aa" not in {normalize(own.gold.query) for own in queries}
 
 
+class TestLayQueries:
+    """A lay phrase is a query whose concept has no lay phrase left."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def concepts():
+        def said(cui, phrase, relation="exact"):
+            return Atom(cui, phrase, preferred=False, term_type=LAY, code=relation)
+
+        named = [Atom(f"C00002{place:02d}", f"nom {letter}") for place, letter in enumerate("abcdef")]
+        lay = [said(atom.cui, f"{word} {atom.string}") for atom in named[:4] for word in ("dit", "appele")]
+        vague = [said(atom.cui, "chose", "broader") for atom in named]
+        return make_concepts([*named, *lay, *vague, said("C0000205", "special", "narrower")])
+
+    @staticmethod
+    def params(**changes):
+        return FitParams(**({"held_out_lay": 3, "held_out_lay_weight": 0.5, "folds": 3} | changes))
+
+    def test_no_phrase_of_its_concept_answers(self, concepts):
+        for seed in range(9):
+            queries, answers = lay_queries(concepts, self.params(seed=seed))
+            assert len(queries) == 3
+            left, gone = set(concepts.strings["string"][answers]), set(concepts.strings["string"][~answers])
+            for own in queries:
+                (cui,) = own.gold.cuis
+                name = next(iter(concepts.names([cui], "FRE")[cui]))
+                assert own.gold.query != "chose"
+                assert own.weight == 0.5
+                assert not own.calibrate
+                assert name in left
+                assert own.gold.query in gone
+                assert cui == "C0000205" or gone >= {f"dit {name}", f"appele {name}"}
+            assert not any(text.startswith("nom") for text in gone)
+            assert len([text for text in left if text.startswith(("dit", "appele"))]) >= 2
+            found = examples(make_mapper(concepts), queries, self.params(), strings=answers)
+            assert not any(own.pool.column("same").any() for own in found)
+            assert any(own.right.any() for own in found)
+
+    def test_all_concepts_with_a_phrase_of_their_own_if_there_are_fewer(self, concepts):
+        queries, _ = lay_queries(concepts, self.params(held_out_lay=99))
+        assert {cui for own in queries for cui in own.gold.cuis} == {
+            *(f"C000020{place}" for place in range(4)),
+            "C0000205",
+        }
+
+    def test_concepts_of_an_evaluation_take_no_part(self, concepts, tmp_path):
+        (tmp_path / "gold.csv").write_text("CUI\nC0000200\nC0000205\n")
+        params = self.params(held_out_lay=99, held_out=(tmp_path / "gold.csv",))
+        queries, answers = lay_queries(concepts, params)
+        assert {cui for own in queries for cui in own.gold.cuis} == {f"C000020{place}" for place in (1, 2, 3)}
+        assert {"nom a", "dit nom a", "special"} <= set(concepts.strings["string"][~answers])
+
+    def test_an_index_without_phrases(self):
+        with pytest.raises(InputError, match="no lay phrases"):
+            lay_queries(make_concepts(ATOMS), self.params())
+
+
 class TestGold:
     @pytest.fixture
     def path(self, tmp_path):
@@ -445,7 +504,12 @@ def test_an_index_gets_a_model_of_its_own(tmp_path, atoms, gold):
     mapper = TermMapper.open(index)
     model = MappingModel.read(index / OWN_MODEL)
     assert mapper.model.weights.tolist() == model.weights.tolist()
-    about = {"gold": ["g.tsv"], "held_out_synonyms": 0, "encoder": mapper.encoder.fingerprint}
+    about = {
+        "gold": ["g.tsv"],
+        "held_out_synonyms": 0,
+        "held_out_lay": 0,
+        "encoder": mapper.encoder.fingerprint,
+    }
     assert model.about == about | result
     assert mapper.map([gold[0].gold.query]) != before
     hits = [
