@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ftfy import fix_encoding
+
 from deft.corpora.delimited import read_rows
 from deft.text import clean, fold
 
@@ -23,6 +25,9 @@ _I = re.IGNORECASE
 
 # Repetitions are bounded: text of any length is read in linear time.
 
+# what UTF-8 looks like in Windows-1252
+_DAMAGED = re.compile("[ÂÃÅÎÏ][\u0080-\u00bf\u0152-\u2122 ]|â€")
+
 # `normalize` drops some of these; the encoder reads the text as it is typed. In capitals, as "Candida sp" is
 # a species.
 _UNSPECIFIED = re.compile(
@@ -31,11 +36,21 @@ _UNSPECIFIED = re.compile(
     r"\b[.)\]]{0,3}){1,3}$"
 )
 
+_LIST = re.compile(r"^(?:(?:\d{1,3}(?: ?[.)/-]|°)|[-–—•*·]) )+(?=\w)(?!degr)", _I)
+
 _SHELL = re.compile(
     r"^(?:(?:j['’] ?ai|(?:il|elle|on) a|je (?:fais|ressens|souffre|suis atteinte?)"
     r"|(?:patiente?|malade|personne) (?:atteinte?|souffrant|porteu(?:r|se))(?= d)) "
     r"(?:(?:souvent|toujours|parfois) )?(?:du |de |d['’] ?)?)?"
     r"(?:(?:des|les?|la|une?) |l['’] ?)?",
+    _I,
+)
+
+_HISTORY = re.compile(
+    r"^(?:(?:ant[ée]c[ée]dents?|atcds?)(?: (?:personnels?|familia(?:l|ux)|m[ée]dica(?:l|ux)|connus?)){0,2}"
+    r"|suspicion|susp\.?|suspect[ée]?|dépistage|depistage|prévention|prevention|prophylaxie|surveillance|bilan"
+    r"|suivi|contrôle|recherche|risque|traitement|probable|possible)"
+    r" (?:(?:d['’]une?|du|des|de l['’]|de la|de|d['’]) ?)?(?=\w{3})",
     _I,
 )
 
@@ -60,6 +75,10 @@ _COMBINING = re.compile(
 _DEGREE = re.compile(r"\b([1-4]) ?(?:°|º|er|re|e|[èe]me|nd|d)(?= degrés?\b)", _I)
 _ORDINALS = ("premier", "deuxième", "troisième", "quatrième")
 
+_LEAST_SMALL = 3
+_WORDS = {"ait", "fav", "led", "nem", "net", "paf", "pal", "pan", "sas", "spa", "tag", "tep", "toc"}
+"""Abbreviations that in small letters are words."""
+
 # a bound, such as "poids inférieur à 1 500 g", is part of the concept
 _BOUND = re.compile(r"[<>=≤≥]|inférieur|supérieur|égal|moins de|plus de", _I)
 
@@ -80,7 +99,13 @@ _ENDINGS = {
     "in": ("ine", "ins", "ines"),
     "ain": ("aine", "ains", "aines"),
 }
-_INVARIABLE = re.compile(r"corps|temps|poids|fonds|sens|cours|moins|toujours|divers|plusieurs")
+_INVARIABLE = re.compile(
+    r"sans|dans|sous|vers|corps|temps|poids|fonds|sens|cours|moins|toujours|divers|plusieurs|dedans"
+)
+
+
+SPELLING = "spelling"
+"""The rule of a variant without the slips of the query (`deft.mapping.spelling`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +122,21 @@ class Query:
 
     text: str
     variants: tuple[Variant, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The query, then its variants."""
+        return (self.text, *(variant.text for variant in self.variants))
+
+    @property
+    def last(self) -> str:
+        """The query as the last rule left it."""
+        return self.texts[-1]
+
+    @property
+    def mended(self) -> str:
+        """The query without its slips, "" if there are none."""
+        return next((variant.text for variant in self.variants if variant.rule == SPELLING), "")
 
 
 def understand(term: str) -> Query:
@@ -117,15 +157,24 @@ def understand(term: str) -> Query:
     return Query(text, tuple(variants))
 
 
+def _without_number(text: str) -> str:
+    """Take off the number or the mark of a list: "3. asthme", "- toux"."""
+    return _LIST.sub("", text)
+
+
 def _without_unspecified(text: str) -> str:
     """Take off "SAI", "sans précision" and their likes."""
     return _UNSPECIFIED.sub("", text)
 
 
 def _expanded(text: str) -> str:
-    """Write abbreviations in full."""
+    """Write abbreviations in full; in small letters only what is no French word, or stands alone."""
     table = _expansions()
-    return _abbreviation().sub(lambda found: table[found[0].replace(".", "").replace(" ", "-")], text)
+    alone = table.get(text.upper()) if text.islower() else None
+    if alone is not None:
+        return alone
+    text = _abbreviation().sub(lambda found: table[found[0].replace(".", "").replace(" ", "-")], text)
+    return _small_abbreviation().sub(lambda found: table[found[0].upper()], text)
 
 
 @cache
@@ -137,8 +186,16 @@ def _expansions() -> Mapping[str, str]:
 @cache
 def _abbreviation() -> re.Pattern[str]:
     """Match any abbreviation in capitals, as "HTA", "H.T.A." or "SEP RR" (which the table has as SEP-RR)."""
-    forms = (r"\.?".join(letters).replace(r"\.?-\.?", "[ -]") for letters in _expansions())
+    longest_first = sorted(_expansions(), key=len, reverse=True)
+    forms = (r"\.?".join(letters).replace(r"\.?-\.?", "[ -]") for letters in longest_first)
     return re.compile(rf"(?<![\w.])(?:{'|'.join(forms)})(?!\.?\w)(?:(?<=\.\w)\.)?")
+
+
+@cache
+def _small_abbreviation() -> re.Pattern[str]:
+    """Match an abbreviation in small letters inside a term, as "hta sévère"."""
+    forms = (form.lower() for form in _expansions() if form.isalpha() and len(form) >= _LEAST_SMALL)
+    return re.compile(rf"(?<![\w.-])(?:{'|'.join(form for form in forms if form not in _WORDS)})(?![\w.-])")
 
 
 def _joined(text: str) -> str:
@@ -154,6 +211,11 @@ def _ordinal(text: str) -> str:
 def _without_shell(text: str) -> str:
     """Take off what patients say first ("j'ai des ...") and leading articles."""
     return _SHELL.sub("", text)
+
+
+def _without_history(text: str) -> str:
+    """Take off what says that a finding is past, suspected or looked for; that it is so, confidence tells."""
+    return _HISTORY.sub("", text)
 
 
 def _without_dose(text: str) -> str:
@@ -180,9 +242,9 @@ def _singular_word(word: str) -> str:
         return word
     if low in _IRREGULAR:
         return _IRREGULAR[low]
-    if low.endswith("aux") and not low.endswith("eaux"):
+    if low.endswith("aux") and not low.endswith(("eaux", "yaux")):
         return f"{word[:-2]}l"
-    return word[:-1] if re.search(r"eaux$|[^aiosuèy]s$", low) else word
+    return word[:-1] if re.search(r"[ey]aux$|[^aiosuèy]s$", low) else word
 
 
 def _noun(text: str) -> str:
@@ -207,12 +269,20 @@ def _inflected(adjective: str) -> Iterator[str]:
     yield f"{adjective}s"
 
 
+def _decoded(text: str) -> str:
+    """Mend UTF-8 that was read as another encoding: "Ã©" is "é"."""
+    return fix_encoding(text) if _DAMAGED.search(text) else text
+
+
 RULES: Mapping[str, Callable[[str], str]] = {
+    "list": _without_number,
+    "encoding": _decoded,
     "unspecified": _without_unspecified,
     "abbreviation": _expanded,
     "ordinal": _ordinal,
     "hyphen": _joined,
     "shell": _without_shell,
+    "history": _without_history,
     "dose": _without_dose,
     "inversion": _in_order,
     "singular": _singular,
