@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from deft.encoder.settings import Settings, settings_here, usable_cores
 from deft.errors import InputError, one_line
 from deft.files import read_text, sha256
 from deft.progress import Progress
-from deft.text import clean
+from deft.text import clean, fold
 
 Vectors = npt.NDArray[np.float32]
 Tokens = npt.NDArray[np.int32]
@@ -46,6 +47,9 @@ _TOKENIZE_TEXTS = 8192
 # int8 graph turns such a bit into a step of the quantizer; a wrong tokenizer or graph moves values by their
 # whole size.
 _PROBE_TOLERANCE = {"fp32": 1e-3, "int8": 2e-2}
+
+_WORD_STARTS = ("\u2581", "\u0120")
+"""What begins a word in a vocabulary of SentencePiece, and of byte-level BPE; in WordPiece nothing does."""
 
 
 class Encoder:
@@ -122,6 +126,14 @@ class Encoder:
     def fingerprint(self) -> str:
         """One SHA-256 over graph and tokenizer: equal fingerprints give equal vectors."""
         return self._info.fingerprint
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Words that the tokenizer knows whole, folded (`deft.text.fold`): common ones, written right."""
+        tokens = list(self._tokenizer.get_vocab())
+        start = next((mark for mark in _WORD_STARTS if any(token.startswith(mark) for token in tokens)), "")
+        whole = (token.removeprefix(start) for token in tokens if token.startswith(start))
+        return frozenset(fold(word) for word in whole if word.isalpha())
 
     def encode(self, texts: Sequence[str], *, alone: bool = False, progress: bool = False) -> Vectors:
         """Encode texts.
