@@ -106,6 +106,7 @@ class MapParams(Block):
 
     lexicon: Path
     column: str = "Terme"
+    context_column: str = ""
     top_k: Whole = Field(default=5, ge=1)
     min_confidence: float = Field(default=0.0, ge=0, le=1)
 
@@ -119,6 +120,7 @@ class ScoreParams(Block):
     data: DataKind
     gold: Path
     query_column: str = "Terme"
+    context_column: str = ""
     cui_column: str = "CUI"
     bootstrap: Whole = Field(default=1000, ge=100)
     seed: Seed = 13

@@ -61,6 +61,10 @@ class DeftLinker(Pipe):
         Smallest score of a candidate; others are dropped.
     channel
         What ranks: meaning ("dense"), spelling ("lexical"), or both with all other signals ("fused").
+    expected_present
+        Share of the spans that are expected to have their concept in the index: confidence depends on it.
+    sentences
+        Read the sentence that a span stands in as its context; a component before must set the sentences.
     span_group
         Name of the group in `doc.spans`; the entities (`doc.ents`) if None.
     label_groups
@@ -87,6 +91,8 @@ class DeftLinker(Pipe):
         min_confidence: float | None = None,
         threshold: float | None = None,
         channel: Literal["fused", "dense", "lexical"] = "fused",
+        expected_present: float = 0.7,
+        sentences: bool = False,
         span_group: str | None = None,
         label_groups: dict[str, str] | None = None,
         curated: str | None = None,
@@ -100,6 +106,8 @@ class DeftLinker(Pipe):
             "min_confidence": min_confidence,
             "threshold": threshold,
             "channel": channel,
+            "expected_present": expected_present,
+            "sentences": sentences,
             "span_group": span_group,
             "label_groups": label_groups,
             "curated": curated,
@@ -138,7 +146,9 @@ class DeftLinker(Pipe):
 
         path = self.cfg["curated"]
         curated = None if path is None else read_curated(path)
-        self._mapper = TermMapper.open(self.cfg["index"], curated=curated)
+        self._mapper = TermMapper.open(
+            self.cfg["index"], curated=curated, expected_present=self.cfg["expected_present"]
+        )
         self._process = os.getpid()
         self._map([])  # settings that the search refuses are told now
 
@@ -180,7 +190,13 @@ class DeftLinker(Pipe):
             self.cfg["threshold"],
             channel=self.cfg["channel"],
             groups=[groups.get(span.label_, "") for span in spans],
+            contexts=[self._sentence(span) for span in spans],
         )
+
+    def _sentence(self, span: Span) -> str:
+        """Return what stands around a span in its sentence, "" if that was not asked for."""
+        text: str = span.sent.text if self.cfg["sentences"] else ""
+        return "" if clean(text) == clean(span.text) else text
 
     def _mind_fork(self) -> None:
         """Keep FAISS to one thread in a forked process: it would wait for threads that are not there."""

@@ -63,11 +63,13 @@ class StubMapper:
         *,
         channel: str = "fused",
         groups: Sequence[str] | None = None,
+        contexts: Sequence[str] | None = None,
         keep: ConceptFilter | None = None,
         progress: bool = False,
     ) -> list[Answer]:
         exclude = frozenset() if keep is None else keep.exclude
-        self.calls.append({"terms": list(terms), "channel": channel, "groups": groups, "exclude": exclude})
+        call = {"terms": list(terms), "channel": channel, "groups": groups, "contexts": contexts}
+        self.calls.append(call | {"exclude": exclude})
         return [self._answer(term, channel, exclude, k) for term in terms]
 
     def _answer(self, term: str, channel: str, exclude: frozenset[str], k: int) -> Answer:

@@ -21,6 +21,7 @@ from deft.config import Block
 from deft.corpora.deft2020 import SentencePair, SentenceSet, write_t1, write_t2
 from deft.errors import GateError
 from deft.index.releases import current_release
+from deft.mapping.fusion import EXPECTED_PRESENT
 
 CANDIDATE = [
     *("rank", "cui", "name", "matched", "language", "source", "term_type", "semantic_types"),
@@ -36,6 +37,16 @@ def commands(group=None, path=()):
             yield from commands(command, (*path, name))
         else:
             yield (*path, name), command
+
+
+def test_the_share_that_is_expected_is_the_same_everywhere():
+    found = [
+        option.default
+        for _, command in commands()
+        for option in command.params
+        if option.name == "expected_present"
+    ]
+    assert found == [EXPECTED_PRESENT] * 3
 
 
 @pytest.fixture
@@ -326,7 +337,7 @@ class TestMap:
             done = run("map", "rhu\x07me\udce9", "rhume" * 2000, "--index", built, "--format", "jsonl")
         assert done.code == 0
         assert [json.loads(line)["query"][:6] for line in done.out.splitlines()] == ["rhu me", "rhumer"]
-        assert "1 of 2 texts have more than 64 tokens and were truncated" in caplog.text
+        assert "texts have more than 64 tokens and were truncated" in caplog.text
 
     @pytest.mark.parametrize(
         ("arguments", "problem"),
@@ -768,6 +779,20 @@ class TestScores:
         )
         done = run("evaluate", "mapping", *arguments, "--format", "json", "--bootstrap", 100)
         assert json.loads(done.out)["systems"]["deft"]["recall_at_1"]["value"] == 1
+
+    def test_queries_as_people_write_them(self, run, built, tmp_path):
+        (tmp_path / "g.tsv").write_text(
+            "Terme\tCUI\tsens\ninfarctus du myocarde\tC0000003\tcrise cardiaque\n"
+        )
+        options = ("--gold", tmp_path / "g.tsv", "--index", built, "--bootstrap", 100, "--no-baseline")
+        done = run("evaluate", "mapping", *options, "--noise", "--context-column", "sens")
+        assert done.code == 0, done.err
+        assert "as it is written" in done.out
+        written = json.loads(run("evaluate", "mapping", *options, "--noise", "--format", "json").out)["noise"]
+        assert written["clean"]["recall_at_1"]["value"] == 1
+        assert {"clean", "swapped", "glued", "capitals", "cut short"} <= set(written)
+        done = run("evaluate", "mapping", *options, "--context-column", "absent")
+        assert (done.code, "no column 'absent'" in done.err) == (2, True)
 
     def test_channels_are_compared(self, run, built, lexicon):
         arguments = ("evaluate", "mapping", "--gold", lexicon, "--index", built, "--bootstrap", 100)

@@ -15,6 +15,7 @@ from spacy.tokens import Doc, DocBin, Span  # noqa: E402
 
 import deft.spacy  # noqa: E402
 from deft.errors import InputError  # noqa: E402
+from deft.mapping.fusion import EXPECTED_PRESENT  # noqa: E402
 from deft.mapping.mapper import TermMapper  # noqa: E402
 from deft.spacy import NIL, DeftLinker  # noqa: E402
 
@@ -93,7 +94,26 @@ def test_settings_reach_the_search(pipeline, calls):
     nlp = pipeline(k=3, threshold=0.25, channel="lexical", label_groups={"DISO": "DISO"})
     calls.clear()
     nlp("Cœur et rhume.")
-    assert calls == [(["Cœur", "rhume"], (3, 0.25), {"channel": "lexical", "groups": ["", "DISO"]})]
+    options = {"channel": "lexical", "groups": ["", "DISO"], "contexts": ["", ""]}
+    assert calls == [(["Cœur", "rhume"], (3, 0.25), options)]
+
+
+def test_the_sentence_around_a_span_is_its_context(pipeline, calls):
+    nlp = pipeline(sentences=True)
+    with pytest.raises(ValueError, match="E030"):
+        nlp("Un rhume.")
+    nlp.add_pipe("sentencizer", first=True)
+    calls.clear()
+    nlp("Il tousse. Un rhume banal. Rhume")
+    ((_, _, options),) = calls
+    assert options["contexts"] == ["Un rhume banal.", ""]  # a span that is its sentence has nothing beside it
+
+
+def test_the_share_that_is_expected_moves_confidence(pipeline):
+    (usual,), (few,) = (pipeline(**config)("un rhume").ents for config in ({}, {"expected_present": 0.1}))
+    assert few._.deft.confidence < usual._.deft.confidence
+    with pytest.raises(InputError, match="expected_present must be above 0 and below 1, not 1"):
+        pipeline(expected_present=1)
 
 
 def test_a_label_limits_the_semantic_group(pipeline):
@@ -279,6 +299,8 @@ def test_settings_are_those_of_the_configuration(pipeline, built):
         "span_group": None,
         "label_groups": None,
         "curated": None,
+        "expected_present": EXPECTED_PRESENT,
+        "sentences": False,
         "overwrite": True,
     }
     assert {"factory": "deft_linker", **cfg} == nlp.config["components"]["deft_linker"]

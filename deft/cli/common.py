@@ -60,6 +60,14 @@ Column = Annotated[str, typer.Option(help="Column of the texts.")]
 Channel = Annotated[
     ChannelName, typer.Option(help="What ranks: meaning (dense), spelling (lexical), or all signals (fused).")
 ]
+ExpectedPresent = Annotated[
+    float,
+    typer.Option(
+        min=0.01,
+        max=0.99,
+        help="Share of the terms that should have their concept in the index: confidence depends on it.",
+    ),
+]
 Values = list[str] | None
 
 

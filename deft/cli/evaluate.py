@@ -13,6 +13,7 @@ from deft.cli.common import (
     ChannelName,
     Column,
     DataKind,
+    ExpectedPresent,
     Format,
     Index,
     Kind,
@@ -57,6 +58,9 @@ def evaluate_mapping(
     group_column: Annotated[
         str | None, typer.Option(help="Column of --gold with the semantic group that answers must have.")
     ] = None,
+    context_column: Annotated[
+        str | None, typer.Option(help="Column of --gold with what stands beside each query.")
+    ] = None,
     seen: Annotated[
         Path | None, typer.Option(help="Table of mentions that training saw: they are scored apart.")
     ] = None,
@@ -74,6 +78,11 @@ def evaluate_mapping(
         bool,
         typer.Option("--no-match", help="Measure how well queries whose concept is missing are recognised."),
     ] = False,
+    noise: Annotated[
+        bool,
+        typer.Option("--noise", help="Score the queries as people write them too: slips, cut words, damage."),
+    ] = False,
+    expected_present: ExpectedPresent = 0.7,
     errors: Annotated[
         Path | None, typer.Option(help="Write the queries whose first concept is wrong to this CSV.")
     ] = None,
@@ -97,12 +106,15 @@ def evaluate_mapping(
     detail = MappingDetail(
         channel=channel.value,
         group_column=group_column,
+        context_column=context_column or None,
         by=tuple(by or ()),
         cluster_column=cluster_column,
         seen=None if seen is None else read_terms(seen, seen_column or query_column),
         compare=tuple(cast("Any", compare.split(","))) if compare else (),
         against=against,
         no_match=no_match,
+        noise=noise,
+        expected_present=expected_present,
     )
     rows = read_gold(gold, query_column, cui_column, where=kept, columns=detail.columns)
     run = run_mapping(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from deft.cli.common import EXPERIMENTS, Channel, ChannelName, Index, Values, print_record
+from deft.cli.common import EXPERIMENTS, Channel, ChannelName, ExpectedPresent, Index, Values, print_record
 from deft.errors import InputError
 
 if TYPE_CHECKING:
@@ -47,12 +47,13 @@ CuratedFile = Annotated[
 ]
 
 
-def open_mapper(index: Path, curated: Path | None) -> TermMapper:
+def open_mapper(index: Path, curated: Path | None, expected_present: float) -> TermMapper:
     """Open an index, with the curated mappings of a file if there is one."""
     from deft.exchange.curated import read_curated
     from deft.mapping.mapper import TermMapper
 
-    return TermMapper.open(index, curated=None if curated is None else read_curated(curated))
+    decided = None if curated is None else read_curated(curated)
+    return TermMapper.open(index, curated=decided, expected_present=expected_present)
 
 
 def map_terms(
@@ -70,6 +71,7 @@ def map_terms(
         float | None,
         typer.Option(min=0.0, max=1.0, help="Below this confidence of the first concept: no match."),
     ] = None,
+    expected_present: ExpectedPresent = 0.7,
     threshold: Annotated[
         float | None, typer.Option(min=-1.0, max=1.0, help="Smallest score of a candidate.")
     ] = None,
@@ -101,6 +103,12 @@ def map_terms(
     group_column: Annotated[
         str | None,
         typer.Option(help="Column of --input with the semantic group that each term must be mapped to."),
+    ] = None,
+    context_column: Annotated[
+        str | None,
+        typer.Option(
+            help='Column of --input with what stands beside each term, such as an explanation; "" for none.'
+        ),
     ] = None,
     keep_columns: Annotated[
         bool, typer.Option("--keep-columns", help="Write the columns of --input too, beside the row number.")
@@ -137,10 +145,10 @@ def map_terms(
         )
     if keep_columns and table is None:
         raise InputError("terms have no columns to keep.", remedy="Give them as a table, with --input.")
-    rows = None if table is None else read_queries(table, column, group_column)
+    rows = None if table is None else read_queries(table, column, group_column, context_column or None)
     chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
     metadata = _metadata(chosen, mapping_set_id, license_, creator)
-    mapper = open_mapper(index, curated)
+    mapper = open_mapper(index, curated, expected_present)
     options: dict[str, Any] = {
         "k": top_k,
         "threshold": threshold,
@@ -187,7 +195,11 @@ def explain_term(
     *,
     index: Index = Path("umls_index"),
     top_k: Annotated[int, typer.Option(min=1, help="Concepts to show.")] = 5,
+    context: Annotated[
+        str, typer.Option(help="What stands beside the term, such as an explanation in plain words.")
+    ] = "",
     curated: CuratedFile = None,
+    expected_present: ExpectedPresent = 0.7,
 ) -> None:
     """Show why a concept is proposed for a term, and why those close to it came after it.
 
@@ -198,7 +210,10 @@ def explain_term(
     from deft.exchange.writers import show
     from deft.mapping.explain import explain
 
-    show(f"{line}\n" for line in explain(open_mapper(index, curated), term, top_k).lines())
+    show(
+        f"{line}\n"
+        for line in explain(open_mapper(index, curated, expected_present), term, top_k, context).lines()
+    )
 
 
 def review_apply(
@@ -272,6 +287,8 @@ def fit_model(
     else:
         chosen = FitParams(
             held_out_synonyms=held_out_synonyms,
+            noise_weight=0.3,
+            context_weight=0.3,
             held_out=tuple(held_out or ()),
             held_out_cui_column=held_out_cui_column,
         )

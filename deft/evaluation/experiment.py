@@ -126,14 +126,15 @@ def run_mapping(
     """Map the queries of a gold mapping with an index, and score the rankings and their confidence.
 
     The scores have ``data``, ``channel``, ``systems`` (ours and the baseline), ``calibration``, and where
-    there is something in them ``by``, ``seen``, ``compare`` and ``no_match``: see `MappingTrial`.
+    there is something in them ``by``, ``seen``, ``compare``, ``no_match`` and ``noise``: see `MappingTrial`.
     """
-    mapper = TermMapper.open(index)
+    detail = detail or MappingDetail()
+    mapper = TermMapper.open(index, expected_present=detail.expected_present)
     current = [replace(item, cuis=mapper.concepts.follow(item.cuis)) for item in gold]
     retired = sum(now.cuis != item.cuis for now, item in zip(current, gold, strict=True))
     if retired:
         logger.warning("%d queries have retired CUIs in the gold; they were followed.", retired)
-    trial = MappingTrial(mapper, current, detail or MappingDetail(), resamples, seed, progress)
+    trial = MappingTrial(mapper, current, detail, resamples, seed, progress)
     rankings = {"deft": trial.rankings}
     if baseline:
         rankings["ngrams"] = trial.ngram_rankings()
@@ -148,6 +149,7 @@ def run_mapping(
         "seen": trial.seen(),
         "compare": trial.comparison(),
         "no_match": trial.no_match(),
+        "noise": trial.noise(),
     }
     curve = [
         (k, name, round(recall, 5))

@@ -23,6 +23,8 @@ def score_table(scores: Mapping[str, Any]) -> str:
     parts += [_part_block(f"by {column}", values) for column, values in scores.get("by", {}).items()]
     if "seen" in scores:
         parts.append(_part_block("seen in training", scores["seen"]))
+    if "noise" in scores:
+        parts.append(_part_block("as it is written", scores["noise"]))
     if "compare" in scores:
         parts.append(_pair_block(scores["compare"]))
     trust = [*_calibration_lines(scores.get("calibration", {})), *_no_match_lines(scores.get("no_match", {}))]

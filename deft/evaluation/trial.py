@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypedDict, get_args
@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from deft.corpora.noise import KINDS, noisy
 from deft.errors import InputError
 from deft.evaluation.baseline import NgramBaseline
 from deft.evaluation.calibration import Calibration, NilScore, nil_experiment
@@ -29,6 +30,7 @@ from deft.evaluation.linking import (
     recall_curve,
     seen_or_not,
 )
+from deft.mapping.fusion import EXPECTED_PRESENT
 from deft.mapping.mapper import Channel, TermMapper
 from deft.mapping.results import Mapping
 from deft.terminology.lexicon import GoldMapping
@@ -49,6 +51,8 @@ class MappingDetail:
     group_column
         Column of the gold file with the semantic group of each query: candidates of other groups are left
         out. An empty cell, or no column, filters nothing.
+    context_column
+        Column of the gold file with what stands beside each query, such as an explanation.
     by
         Columns of the gold file whose values are scored apart.
     cluster_column
@@ -62,6 +66,11 @@ class MappingDetail:
         Another index that is compared with this one, by `channel`.
     no_match
         Measure how well queries are recognised whose concepts are taken out of the index; this maps again.
+    noise
+        Score the queries as they are written wrong too, each kind of noise (`deft.corpora.noise`) apart; this
+        maps them again.
+    expected_present
+        Share of queries that are expected to have their concept in the index.
 
     Raises
     ------
@@ -71,12 +80,15 @@ class MappingDetail:
 
     channel: Channel = "fused"
     group_column: str | None = None
+    context_column: str | None = None
     by: tuple[str, ...] = ()
     cluster_column: str | None = None
     seen: Sequence[str] | None = None
     compare: tuple[Channel, ...] = ()
     against: Path | None = None
     no_match: bool = False
+    noise: bool = False
+    expected_present: float = EXPECTED_PRESENT
 
     def __post_init__(self) -> None:  # noqa: D105
         unknown = [name for name in (self.channel, *self.compare) if name not in CHANNELS]
@@ -87,7 +99,8 @@ class MappingDetail:
     @property
     def columns(self) -> tuple[str, ...]:
         """The columns that the gold file must have."""
-        return (*self.by, *(name for name in (self.group_column, self.cluster_column) if name))
+        single = (self.group_column, self.context_column, self.cluster_column)
+        return (*self.by, *(name for name in single if name))
 
 
 class _Draw(TypedDict):
@@ -186,6 +199,23 @@ class MappingTrial:
         """Return the scores of queries that training saw and of others; nothing if that was not asked for."""
         return {} if self.detail.seen is None else self._parts(seen_or_not(self.gold, self.detail.seen))
 
+    def noise(self) -> dict[str, Any]:
+        """Return the scores of answerable queries as each kind of noise writes them, if that was asked for.
+
+        ``clean`` is the score of all of them as they are.
+        """
+        gold = [item for item, known in zip(self.gold, self.in_index, strict=True) if known]
+        if not (self.detail.noise and gold):
+            return {}
+        written = [("clean", item) for item in gold]
+        for kind in KINDS:
+            changed = ((noisy(item.query, kind, self.seed), item) for item in gold)
+            written += [(kind, replace(item, query=text)) for text, item in changed if text is not None]
+        queries = [item for _, item in written]
+        terms = [item.query for item in queries]
+        found = self.mapper.map(terms, k=8, channel=self.detail.channel, progress=self.progress)
+        return evaluate_parts(queries, _rankings(found), [kind for kind, _ in written], **self._draw)
+
     def comparison(self) -> dict[str, Any]:
         """Compare channels, and another index, on the queries that one of the indexes can answer.
 
@@ -196,7 +226,7 @@ class MappingTrial:
             name: _rankings(self._map(self.mapper, name)) for name in detail.compare if name != detail.channel
         }
         if detail.against is not None:
-            other = TermMapper.open(detail.against)
+            other = TermMapper.open(detail.against, expected_present=detail.expected_present)
             known |= other.concepts.cuis
             rankings[f"{detail.channel} of {detail.against}"] = _rankings(self._map(other, detail.channel))
         if not rankings:
@@ -246,12 +276,22 @@ class MappingTrial:
         return None if column is None else column_of(self.gold, column)
 
     @property
+    def _contexts(self) -> list[str] | None:
+        column = self.detail.context_column
+        return None if column is None else column_of(self.gold, column)
+
+    @property
     def _confidence(self) -> NDArray[np.float64]:
         return np.array([mapping.confidence for mapping in self.mappings])
 
     def _map(self, mapper: TermMapper, channel: Channel) -> list[Mapping]:
         return mapper.map(
-            self._queries, k=max(DEPTHS), channel=channel, groups=self._groups, progress=self.progress
+            self._queries,
+            k=max(DEPTHS),
+            channel=channel,
+            groups=self._groups,
+            contexts=self._contexts,
+            progress=self.progress,
         )
 
     def _parts(self, labels: Sequence[str]) -> dict[str, Any]:

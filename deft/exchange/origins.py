@@ -76,8 +76,8 @@ def map_rows(mapper: TermMapper, rows: Sequence[QueryRow], **options: Any) -> li
     The options are those of `TermMapper.map`.
     """
     asked = [row for row in rows if not row.note]
-    groups = [row.group for row in asked]
-    answers = iter(mapper.map([row.text for row in asked], groups=groups, **options))
+    groups, contexts = [row.group for row in asked], [row.context for row in asked]
+    answers = iter(mapper.map([row.text for row in asked], groups=groups, contexts=contexts, **options))
     return [
         results.Mapping(row.text, (), note=row.note, no_match=1.0) if row.note else next(answers)
         for row in rows

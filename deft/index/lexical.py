@@ -227,11 +227,23 @@ class LexicalIndex:
 
     def similarity(self, query: str, rows: np.ndarray) -> NDArray[np.float64]:
         """Return the similarity of each of `rows` to the query, as `search` would."""
+        return self.compare(query, rows)[0]
+
+    def compare(self, query: str, rows: np.ndarray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Compare `rows` with a query.
+
+        Returns
+        -------
+        similarities, shares
+            The similarity of each to the query, as `search` would tell it, and the share of the query's
+            weight that it has: 1 if nothing of the query is left over. Rounded to six decimals.
+        """
         wanted, rows = _Wanted.of(query, self), np.asarray(rows, dtype=np.int64)
         shared, totals = (
             weigh(self.text, self.starts, rows, table) for table in (wanted.table, self.weights)
         )
-        return _ratio(shared, wanted.total, totals).round(_DECIMALS)
+        shares = shared.astype(np.float64) / max(wanted.total, 1)
+        return _ratio(shared, wanted.total, totals).round(_DECIMALS), shares.round(_DECIMALS)
 
     def _floor(self, wanted: _Wanted, count: int, allowed: np.ndarray | None) -> float:
         """Return a similarity that `count` rows are sure to reach: the higher, the less is read."""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deft.mapping.pool import FEATURES, Pool
-from deft.mapping.query import Query, understand
+from deft.mapping.pool import FEATURES, Pool, hedges
+from deft.mapping.query import Query
 from deft.mapping.results import Candidate, Mapping
-from deft.text import clean, normalize
+from deft.text import normalize
 
 if TYPE_CHECKING:
     from deft.mapping.mapper import TermMapper
@@ -19,10 +19,22 @@ if TYPE_CHECKING:
 KINDS = {
     "meaning": ("cosine", "cosine_gap", "agreement"),
     "spelling": ("lexical", "lexical_gap"),
-    "words": ("exact", "same", "overlap", "coverage"),
+    "words": ("exact", "same", "overlap", "coverage", "explained", "hedged"),
+    "kind": ("kind",),
+    "context": ("context", "context_gap"),
     "naming": ("name", "french", "preferred", "sources", "names", "age", "mesh"),
 }
 """The signals of the model, gathered into what a person would call them."""
+
+_SURE = 0.5
+_DOUBTED = ("kind", "hedged", "explained", "same")
+_UNLIKELY, _UNEXPLAINED = -1.2, 0.5  # the first is a logarithm: of three in ten
+_THINGS = {
+    "ANAT": "a part of the body", "CHEM": "a drug or a substance", "DEVI": "a device", "DISO": "a disorder",
+    "GEOG": "a place", "LIVB": "a living being", "OBJC": "an object", "OTHER": "nothing medical",
+    "PHEN": "a phenomenon", "PHYS": "a function of the body", "PROC": "a procedure or a test",
+}  # fmt: skip
+"""Semantic groups, and what is in none, as a person would call them."""
 
 _HEADER = ("", "CUI", "concept", "by the string", "how", "meaning", "spelling", "confidence")
 _WIDTH = 34
@@ -61,11 +73,14 @@ class Explanation:
         How the query was read: its variants and the rule behind each.
     reasons
         One a candidate.
+    doubts
+        What speaks against any answer, as a person would say it.
     """
 
     mapping: Mapping
     query: Query
     reasons: tuple[Reason, ...]
+    doubts: tuple[str, ...] = ()
 
     def lines(self) -> Iterator[str]:
         """Yield the explanation as a table to read."""
@@ -74,6 +89,8 @@ class Explanation:
             yield f"  also read as {variant.text!r} ({variant.rule})"
         if self.mapping.ambiguous:
             yield "  ambiguous: another concept carries the same string"
+        for doubt in self.doubts:
+            yield f"  in doubt: {doubt}"
         if not self.reasons:
             yield "  no match"
             return
@@ -87,16 +104,16 @@ class Explanation:
                 yield f"      {note}"
 
 
-def explain(mapper: TermMapper, term: str, k: int = 5) -> Explanation:
-    """Explain the `k` best concepts of a term.
+def explain(mapper: TermMapper, term: str, k: int = 5, context: str = "") -> Explanation:
+    """Explain the `k` best concepts of a term, and of what stands beside it.
 
     Raises
     ------
     InputError
         The term is empty, or `k` is less than 1.
     """
-    (mapping,) = mapper.map([term], k)
-    (pool,) = mapper.pools([term])
+    (mapping,) = mapper.map([term], k, contexts=[context])
+    (pool,) = mapper.pools([term], contexts=[context])
     reasons = []
     for candidate in mapping.candidates:
         own = _words(candidate.matched)
@@ -109,7 +126,26 @@ def explain(mapper: TermMapper, term: str, k: int = 5) -> Explanation:
                 behind=_behind(mapper, pool, mapping.candidates[0], candidate),
             )
         )
-    return Explanation(mapping, understand(clean(term)), tuple(reasons))
+    return Explanation(mapping, mapper.read(term), tuple(reasons), tuple(_doubts(mapper, pool, mapping)))
+
+
+def _doubts(mapper: TermMapper, pool: Pool, mapping: Mapping) -> Iterator[str]:
+    """Yield what speaks against the concept that the model has first, where confidence is low."""
+    if not len(pool) or mapping.confidence >= _SURE:
+        return
+    first = int(np.lexsort((pool.concept, -mapper.model.scores(pool)))[0])
+    kinds, value = mapper.model.kinds, {name: float(pool.column(name)[first]) for name in _DOUBTED}
+    if kinds is not None and value["kind"] < _UNLIKELY:
+        (vector,) = mapper.encoder.encode([mapper.read(mapping.query).last])
+        known = kinds.probabilities(vector)
+        kind = max(known, key=known.__getitem__)
+        yield f"it seems to name {_THINGS.get(kind, kind)}, and what was found is none"
+    if value["hedged"] < 0:
+        yield f"what it names is {' and '.join(sorted(hedges(mapping.query)))}"
+    if value["explained"] < _UNEXPLAINED:
+        yield f"{1 - value['explained']:.0%} of how it is written is not in what was found"
+    if pool.capitals and not value["same"]:
+        yield "it is an abbreviation that no rule reads"
 
 
 def _behind(mapper: TermMapper, pool: Pool, first: Candidate, other: Candidate) -> dict[str, float]:

@@ -11,7 +11,7 @@ phrases of their concept are kept from answering: most of what patients say is n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -23,17 +23,22 @@ from pydantic import Field, model_validator
 from scipy.optimize import minimize, minimize_scalar
 
 from deft.config import Block
+from deft.corpora.absent import capitals, held_off
+from deft.corpora.delimited import read_rows
+from deft.corpora.noise import noisy_texts
 from deft.corpora.split import held_out
 from deft.errors import InputError
 from deft.index.releases import OWN_MODEL
 from deft.mapping.filters import ConceptFilter
 from deft.mapping.fusion import SIGNALS, MappingModel
+from deft.mapping.kinds import Kinds
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
 from deft.mapping.trees import Trees
 from deft.terminology.concepts import Concepts
-from deft.terminology.lay import LAY
+from deft.terminology.lay import LANGUAGE, LAY
 from deft.terminology.lexicon import GoldMapping, read_cuis, read_gold
-from deft.text import normalize
+from deft.terminology.semantic_groups import GROUP_OF
+from deft.text import clean, normalize
 
 if TYPE_CHECKING:
     from deft.mapping.mapper import TermMapper
@@ -41,6 +46,7 @@ if TYPE_CHECKING:
 _LEAST = 1e-9
 _LEAST_EXAMPLES = 100  # of a kind that trees are trained on
 _LEAST_PULL = 1e-3
+_NOWHERE = "no answer to "  # what the group of a query without an answer begins with
 _SHARPNESS = (0.1, 10.0)
 
 
@@ -80,13 +86,68 @@ class GoldParams(Block):
         )
 
 
+class AbsentParams(Block):
+    """A file of queries whose concept no index of its kind has."""
+
+    path: Path
+    query: str
+    weight: float = Field(default=1.0, gt=0)
+
+
+class KindParams(Block):
+    """A file of terms whose semantic group is known.
+
+    Attributes
+    ----------
+    path, query
+        Table with a column of terms.
+    group
+        Column of the semantic group, `OTHER` for what is in none; rows without one are left out.
+    always
+        The group of all terms, where there is no such column.
+    where
+        Values that a row must have.
+    most
+        Number of terms that are drawn; all if None.
+    """
+
+    path: Path
+    query: str
+    group: str | None = None
+    always: str | None = None
+    where: dict[str, str] = Field(default_factory=dict)
+    most: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _says_one(self) -> KindParams:
+        if (self.group is None) == (self.always is None):
+            raise ValueError("name either the column of the group or the group of all")
+        return self
+
+
 class FitParams(Block):
     """How the mapping model is fitted.
 
     Attributes
     ----------
     gold
-        Files that the evaluation does not use.
+        Files that the evaluation does not use. Queries whose concept the index lacks are queries without
+        an answer.
+    absent
+        More queries without an answer.
+    held_off
+        Number of gold queries that are once more queries without an answer: "pas de ..." before them, or the
+        like (`deft.corpora.absent`).
+    capitals
+        Number of such queries that are a few capitals.
+    drawn_weight
+        Weight of one of these.
+    kinds
+        Files that the kind of a query is learned from (`deft.mapping.kinds`).
+    kinds_of_index
+        Number of strings of the index, for each of its semantic groups, that the kind is learned from too.
+    noise_weight
+        Weight of each gold query once more as it is written wrong (`deft.corpora.noise`); 0 for none.
     held_out_synonyms
         Number of concepts of the index of which a string is a query that may not answer for itself.
     held_out_lay
@@ -94,6 +155,9 @@ class FitParams(Block):
         Confidence is not calibrated on these: the encoder may have learned from them.
     held_out_lay_weight
         Weight of such a query.
+    context_weight
+        Weight of queries once more with what laypeople say for their concept beside them, and of every third
+        with what they say for another one; 0 for none.
     held_out, held_out_cui_column
         Tables of an evaluation, and their column of CUIs: strings of these concepts are no such queries.
     no_match_share
@@ -107,9 +171,17 @@ class FitParams(Block):
     """
 
     gold: tuple[GoldParams, ...] = ()
+    absent: tuple[AbsentParams, ...] = ()
+    held_off: int = Field(default=0, ge=0)
+    capitals: int = Field(default=0, ge=0)
+    drawn_weight: float = Field(default=1.0, gt=0)
+    kinds: tuple[KindParams, ...] = ()
+    kinds_of_index: int = Field(default=0, ge=0)
+    noise_weight: float = Field(default=0.0, ge=0)
     held_out_synonyms: int = Field(default=0, ge=0)
     held_out_lay: int = Field(default=0, ge=0)
     held_out_lay_weight: float = Field(default=0.3, gt=0)
+    context_weight: float = Field(default=0.0, ge=0)
     held_out: tuple[Path, ...] = ()
     held_out_cui_column: str = "CUI"
     no_match_share: float = Field(default=0.05, ge=0, lt=1)
@@ -127,11 +199,17 @@ class FitParams(Block):
 
 @dataclass(frozen=True)
 class FitQuery:
-    """A gold query, its weight, and whether confidence is calibrated on it."""
+    """A gold query, its weight, whether confidence is calibrated on it, and what stands beside it.
+
+    Without CUIs it has no answer. One that was `drawn` to have none is left out where the index has it as a
+    string.
+    """
 
     gold: GoldMapping
     weight: float = 1.0
     calibrate: bool = True
+    context: str = ""
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -201,12 +279,11 @@ def fit_index(
     from deft.mapping.mapper import TermMapper
 
     # a model that the index has may be of another version: this is how it is made anew
-    mapper = TermMapper.open(index, model=MappingModel.blank())
-    found = examples(mapper, read_fit_gold(params), params, progress=progress) if params.gold else []
-    for number, draw in ((params.held_out_synonyms, synonym_queries), (params.held_out_lay, lay_queries)):
-        if number:
-            queries, strings = draw(mapper.concepts, params)
-            found += examples(mapper, queries, params, strings=strings, progress=progress)
+    kinds = fit_kinds(TermMapper.open(index, model=MappingModel.blank()), params)
+    mapper = TermMapper.open(index, model=MappingModel.blank(kinds))
+    found: list[Example] = []
+    for queries, strings in _asked(mapper.concepts, params):
+        found += examples(mapper, queries, params, strings=strings, progress=progress)
     result: dict[str, Any] = {"queries": sum(example.present for example in found)}
     if compare is not None:
         result["rankings"] = compare(found, params)
@@ -216,10 +293,25 @@ def fit_index(
         "held_out_lay": params.held_out_lay,
         "encoder": mapper.encoder.fingerprint,
     }
-    replace(fit(found, params), about=about | result).save(
+    replace(fit(found, params), kinds=kinds, about=about | result).save(
         Path(index) / OWN_MODEL if out is None else Path(out)
     )
     return result
+
+
+def _asked(concepts: Concepts, params: FitParams) -> Iterator[tuple[list[FitQuery], np.ndarray]]:
+    """Yield queries of each sort, and the strings that may answer them."""
+    drawn = []
+    if params.gold:
+        drawn.append((read_fit_gold(params), np.ones(concepts.rows["strings"], dtype=bool)))
+    if params.held_out_synonyms:
+        drawn.append(synonym_queries(concepts, params))
+    yield from drawn
+    if params.context_weight:
+        beside = (context_queries(concepts, *part, params) for part in drawn)
+        yield from ((queries, strings) for queries, strings in beside if queries)
+    if params.held_out_lay:
+        yield lay_queries(concepts, params)
 
 
 def read_fit_gold(params: FitParams) -> list[FitQuery]:
@@ -235,7 +327,71 @@ def read_fit_gold(params: FitParams) -> list[FitQuery]:
         columns = () if block.document is None else (block.document,)
         rows = read_gold(block.path, block.query, block.cui, where=block.where, columns=columns)
         queries += [FitQuery(row, block.weight, block.calibrate) for row in rows if block.takes(row)]
+    for absent in params.absent:
+        terms = [row[absent.query] for _, row in read_rows(absent.path, (absent.query,))]
+        queries += [FitQuery(GoldMapping(term, frozenset()), absent.weight) for term in terms if term]
+    named = [query.gold.query for query in queries if query.gold.cuis]
+    queries += [
+        FitQuery(GoldMapping(term, frozenset()), params.drawn_weight, drawn=True)
+        for term in (
+            *held_off(named, params.held_off, params.seed),
+            *capitals(params.capitals, params.seed),
+        )
+    ]
+    if params.noise_weight:
+        queries += _written_wrong(queries, params)
     return queries
+
+
+def _written_wrong(queries: Sequence[FitQuery], params: FitParams) -> list[FitQuery]:
+    """Return each query as one kind of noise writes it, where one changes it."""
+    noise = noisy_texts([query.gold.query for query in queries], params.seed)
+    return [
+        replace(query, gold=replace(query.gold, query=text), weight=params.noise_weight * query.weight)
+        for query, (kind, text) in zip(queries, noise, strict=True)
+        if kind
+    ]
+
+
+def fit_kinds(mapper: TermMapper, params: FitParams) -> Kinds | None:
+    """Learn the kinds of queries from files and from names in the index; None if there are no files."""
+    if not params.kinds:
+        return None
+    known: dict[str, str] = {}
+    for block in params.kinds:
+        for term, group in _terms_of_kind(block, params.seed):
+            known.setdefault(term, group)
+    for group, names in _names_by_group(mapper.concepts, params).items():
+        known |= dict.fromkeys(names, group)
+    return Kinds.fit(mapper.encoder.encode(list(known)), list(known.values()))
+
+
+def _terms_of_kind(block: KindParams, seed: int) -> list[tuple[str, str]]:
+    """Return the terms of a file, each with its group."""
+    columns = (block.query, *block.where, *([] if block.group is None else [block.group]))
+    terms = [
+        (clean(row[block.query]), block.always or row[str(block.group)])
+        for _, row in read_rows(block.path, columns)
+        if all(row[column] == value for column, value in block.where.items())
+    ]
+    terms = sorted({(term, group) for term, group in terms if term and group})
+    order = np.random.default_rng(seed).permutation(len(terms))[: block.most]
+    return [terms[place] for place in order]
+
+
+def _names_by_group(concepts: Concepts, params: FitParams) -> dict[str, list[str]]:
+    """Draw French strings of concepts of each semantic group, if they are of one group only."""
+    types = concepts.labels("concepts", "semantic_types")
+    groups = [{GROUP_OF.get(tui, "") for tui in listed.split(";")} for listed in types.values]
+    single = np.array([next(iter(own)) if len(own) == 1 else "" for own in groups])
+    of_atom = single[types.codes[concepts.numbers("atoms", "concept")]]
+    french = concepts.labels("atoms", "language").isin([LANGUAGE])
+    draw, texts = np.random.default_rng(params.seed), concepts.texts("strings", "string")
+    found = {}
+    for group in sorted(set(single.tolist()) - {""}):
+        rows = np.unique(concepts.numbers("atoms", "string")[(of_atom == group) & french])
+        found[group] = [texts.at(row) for row in draw.permutation(rows)[: params.kinds_of_index]]
+    return found
 
 
 def synonym_queries(concepts: Concepts, params: FitParams) -> tuple[list[FitQuery], np.ndarray]:
@@ -319,6 +475,49 @@ def lay_queries(concepts: Concepts, params: FitParams) -> tuple[list[FitQuery], 
     return [FitQuery(query, params.held_out_lay_weight, calibrate=False) for query in queries], answers
 
 
+def context_queries(
+    concepts: Concepts, asked: Sequence[FitQuery], strings: np.ndarray, params: FitParams
+) -> tuple[list[FitQuery], np.ndarray]:
+    """Put beside queries what laypeople say for their concept, and beside some what names another.
+
+    No lay phrase of these concepts may answer: an explanation is not in the index.
+
+    Parameters
+    ----------
+    asked, strings
+        The queries, and the strings that may answer them without a context.
+
+    Returns
+    -------
+    queries : list of FitQuery
+        Those whose concept has a lay phrase that is not broader, each once with such a phrase; every third
+        once more with one of another concept.
+    strings
+        The strings that may answer, bool of shape (strings,).
+    """
+    said: dict[str, list[int]] = {}
+    string, owner = concepts.numbers("atoms", "string"), concepts.numbers("atoms", "concept")
+    relation, lay = concepts.texts("atoms", "code"), concepts.labels("atoms", "term_type").isin([LAY])
+    for atom in np.flatnonzero(lay).tolist():
+        if relation.at(atom) != "broader":
+            said.setdefault(concepts.cui(owner[atom]), []).append(int(string[atom]))
+    draw, texts = np.random.default_rng(params.seed), concepts.texts("strings", "string")
+    known = [query for query in asked if not said.keys().isdisjoint(query.gold.cuis)]
+    phrases = [draw.choice(said[min(said.keys() & query.gold.cuis)]) for query in known]
+    weight = params.context_weight
+    queries = [
+        replace(query, weight=weight * query.weight, calibrate=False, context=texts.at(phrase))
+        for query, phrase in zip(known, phrases, strict=True)
+    ]
+    misled = queries[::3]
+    others = [misled[place].context for place in draw.permutation(len(misled))]
+    queries += [replace(query, context=other) for query, other in zip(misled, others, strict=True)]
+    answers = strings.copy()
+    rows = [row for cui in {cui for query in known for cui in query.gold.cuis} for row in said.get(cui, ())]
+    answers[rows] = False
+    return queries, answers
+
+
 def _closed(concepts: Concepts, params: FitParams) -> np.ndarray:
     """Return which concepts are of a table of `held_out`, bool of shape (concepts,)."""
     gold = [read_cuis(path, params.held_out_cui_column) for path in params.held_out]
@@ -334,7 +533,7 @@ def examples(
     strings: np.ndarray | None = None,
     progress: bool = False,
 ) -> list[Example]:
-    """Make the examples of every query whose concept is in the index.
+    """Make the examples of every query: those whose concept is in the index, and those without an answer.
 
     Only `strings` may answer, bool of shape (strings,); all if None.
 
@@ -349,10 +548,13 @@ def examples(
         for query in queries
     ]
     kept = [query for query in current if query.gold.cuis]
+    without = [query for query in current if not query.gold.cuis]
     if not kept:
         raise InputError("no query has its concept in the index.", field="gold")
     make = partial(_examples, mapper, strings=strings, progress=progress)
     found = make(kept, ConceptFilter(), 1 - params.no_match_share)
+    if params.no_match_share:
+        found += make(without, ConceptFilter(), params.no_match_share)
     for draw in range(params.draws if params.no_match_share else 0):
         for half in _halves(kept, params.seed + draw):
             missing = ConceptFilter(exclude=frozenset(cui for query in half for cui in query.gold.cuis))
@@ -375,7 +577,7 @@ def fit(found: Sequence[Example], params: FitParams) -> MappingModel:
     return replace(
         model,
         trees=trees,
-        curve=_fit_curve(found, log_odds, signals[:, SIGNALS.index("odds_any")], params),
+        curve=_fit_curve(found, log_odds, signals[:, SIGNALS.index("odds_any")]),
         sharpness=_fit_sharpness(found, unseen),
     )
 
@@ -392,19 +594,20 @@ def _examples(
 ) -> list[Example]:
     cuis = mapper.concepts.concepts["cui"].to_numpy()
     texts = [query.gold.query for query in queries]
-    pools = mapper.pools(texts, keep=keep, strings=strings, progress=progress)
+    contexts = [query.context for query in queries]
+    pools = mapper.pools(texts, keep=keep, strings=strings, contexts=contexts, progress=progress)
     return [
         Example(
             pool,
             np.isin(cuis[pool.concept], list(query.gold.cuis)),
-            min(query.gold.cuis),
+            min(query.gold.cuis, default=f"{_NOWHERE}{normalize(query.gold.query)}"),
             weight * query.weight,
-            present=keep == ConceptFilter(),
+            present=keep == ConceptFilter() and bool(query.gold.cuis),
             calibrate=query.calibrate,
             draw=draw,
         )
         for query, pool in zip(queries, pools, strict=True)
-        if len(pool)
+        if len(pool) and not (query.drawn and (pool.column("same") == 1).any())
     ]
 
 
@@ -523,11 +726,7 @@ def _fit_trees(
     Missing concepts weigh as much as the others. There are no trees, and 0 instead of log-odds, where one
     kind has too few examples in a fold.
     """
-    right, present = _answered(found), np.array([example.present for example in found])
-    weight = np.array([example.weight for example in found])
-    for kind in (present, ~present):
-        weight[kind] /= max(weight[kind].sum(), _LEAST)
-    weight *= len(found)
+    right, weight = _answered(found), _balanced(found)
     log_odds = np.zeros(len(found))
     parts = [folds != fold for fold in np.unique(folds)]
     if min(min(right[part].sum(), (~right[part]).sum()) for part in parts) < _LEAST_EXAMPLES:
@@ -537,13 +736,30 @@ def _fit_trees(
     return Trees.fit(signals, right, weight, seed), log_odds
 
 
+def _balanced(found: Sequence[Example], kept: np.ndarray | None = None) -> np.ndarray:
+    """Return the weights of examples so that those with their concept weigh as much as the others.
+
+    Of the others, queries that have no answer anywhere weigh twice as much as those whose concept was taken
+    out of the index, where there are both. Only those `kept` are balanced, all if None.
+    """
+    weight = np.array([example.weight for example in found])
+    kept = np.ones(len(found), dtype=bool) if kept is None else kept
+    present = np.array([example.present for example in found])
+    nowhere = np.array([example.group.startswith(_NOWHERE) for example in found])
+    parts = ((present, 3), (nowhere, 2), (~present & ~nowhere, 1))
+    shares = [share if weight[part & kept].sum() > 0 else 0 for part, share in parts]
+    absent = max(sum(shares[1:]), 1)
+    for (part, _), share, of in zip(parts, shares, (3, absent, absent), strict=True):
+        weight[part] *= share / of / max(weight[part & kept].sum(), _LEAST)
+    return np.asarray(weight * kept.sum() / 2)
+
+
 def _fit_curve(
-    found: Sequence[Example], trees: np.ndarray, odds_any: np.ndarray, params: FitParams
+    found: Sequence[Example], trees: np.ndarray, odds_any: np.ndarray
 ) -> tuple[float, float, float]:
     """Fit the logistic curve from what trees and conditional logit say to whether any concept is right."""
     kept = _calibrated(found)
-    draws = np.array([1 if example.present else params.draws for example in found])
-    weight = (np.array([example.weight for example in found]) / draws)[kept]
+    weight = _balanced(found, kept)[kept]
     design = np.stack([trees, odds_any, np.ones(len(found))], axis=1)[kept]
     right = _answered(found)[kept].astype(float)
 

@@ -10,7 +10,7 @@ what the trees and the conditional logit say. That probability is parted among t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 
 from deft.errors import InputError
 from deft.files import read_json, write_json
+from deft.mapping.kinds import Kinds
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
 from deft.mapping.trees import Trees
 
@@ -31,11 +32,15 @@ SIGNALS = (
     "margin",  # score of the first less that of the second
     "cosine_margin",  # cosine of the first less the best of the others
     "length",  # logarithm of the number of characters of the query
+    "capitals",  # it is an abbreviation in capitals
 )
 """What tells whether any concept is right."""
 
 CURVE = ("trees", "odds_any", "constant")
 """What the logistic curve weighs."""
+
+EXPECTED_PRESENT = 0.7
+"""Share of queries that are expected to have their concept in the index."""
 
 _DECIMALS = 6
 _LEAST = 1e-6
@@ -58,6 +63,8 @@ class MappingModel:
         Weights of `CURVE` in the log-odds that any concept is right.
     sharpness
         What scores are multiplied by when that probability is parted among the concepts.
+    kinds
+        What tells the kind of a query from its vector; None if it was not trained.
     about
         What it was fitted on, and how well.
     """
@@ -67,12 +74,20 @@ class MappingModel:
     trees: Trees | None = None
     curve: tuple[float, float, float] = (0.0, 1.0, 0.0)
     sharpness: float = 1.0
+    kinds: Kinds | None = None
     about: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def blank(cls) -> MappingModel:
-        """Return a model that knows nothing."""
-        return cls(np.zeros(len(FEATURES)), np.zeros(len(NO_MATCH_FEATURES)))
+    def blank(cls, kinds: Kinds | None = None) -> MappingModel:
+        """Return a model that knows nothing, or only the kinds of queries."""
+        return cls(np.zeros(len(FEATURES)), np.zeros(len(NO_MATCH_FEATURES)), kinds=kinds)
+
+    def beside(self, encoder: str) -> MappingModel:
+        """Return the model for vectors of an encoder, by its fingerprint.
+
+        Kinds are told from vectors: those of another encoder than they were learned from tell nothing.
+        """
+        return self if self.about.get("encoder", encoder) == encoder else replace(self, kinds=None)
 
     def scores(self, pool: Pool) -> np.ndarray:
         """Return the linear score of each concept, rounded so that equal evidence gives equal scores."""
@@ -98,16 +113,22 @@ class MappingModel:
             min(scores[first] - scores[others].max(initial=-np.inf), _WIDEST),
             cosine[first] - cosine[others].max(initial=0.0),
             np.log(max(1, pool.length)),
+            pool.capitals,
         )
         return np.round(np.array(row, dtype=np.float64), _DECIMALS)
 
-    def match(self, pool: Pool) -> float:
-        """Return the probability that one of the concepts is right."""
+    def match(self, pool: Pool, present: float = EXPECTED_PRESENT) -> float:
+        """Return the probability that one of the concepts is right.
+
+        `present` is the share of queries that have their concept in the index. What is known of a query
+        makes it more or less; the curve is fitted where it is one half.
+        """
         if not len(pool):
             return 0.0
         signals = self.signals(pool)
         trees = 0.0 if self.trees is None else float(self.trees(signals[None])[0])
         odds = float(np.dot(self.curve, (trees, signals[SIGNALS.index("odds_any")], 1.0)))
+        odds += _odds(present)
         return float(np.exp(-np.logaddexp(0, -odds)))  # the logistic function, without overflow
 
     def shares(self, pool: Pool) -> np.ndarray:
@@ -128,6 +149,7 @@ class MappingModel:
                 "about": self.about,
                 "signals": list(SIGNALS),
                 "trees": None if self.trees is None else self.trees.to_dict(),
+                "kinds": None if self.kinds is None else self.kinds.to_dict(),
             },
         )
 
@@ -151,9 +173,10 @@ class MappingModel:
                 None if values["trees"] is None else Trees.of(values["trees"], len(SIGNALS)),
                 (trees, any_match, constant),
                 float(values["sharpness"]),
+                None if values["kinds"] is None else Kinds.of(values["kinds"]),
                 dict(values.get("about", {})),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InputError(
                 "is no mapping model of this version of deft.", path=path, remedy="Make it anew: `deft fit`."
             ) from error

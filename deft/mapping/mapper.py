@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,14 +21,15 @@ from deft.index.parts import Parts
 from deft.index.releases import OWN_MODEL, open_release
 from deft.mapping.decisions import Curated, Decision
 from deft.mapping.filters import ConceptFilter, atoms_of_group, strings_of
-from deft.mapping.fusion import SHIPPED, MappingModel
+from deft.mapping.fusion import EXPECTED_PRESENT, SHIPPED, MappingModel
 from deft.mapping.pool import VARIANT_TRUST, Evidence, Pool, PoolMaker
-from deft.mapping.query import understand
+from deft.mapping.query import SPELLING, Query, Variant, understand
 from deft.mapping.results import Candidate, Mapping, Match
+from deft.mapping.spelling import respell
 from deft.progress import Progress
 from deft.terminology.concepts import Concepts
 from deft.terminology.lay import LAY
-from deft.text import clean, normalize
+from deft.text import clean, fold, joined, normalize
 
 Channel = Literal["fused", "dense", "lexical"]
 
@@ -41,6 +42,16 @@ _ALIKE = 0.6  # lexical similarity from which a string is called written alike
 _ORDER = {"fused": "both", "dense": "cosine", "lexical": "lexical"}
 
 logger = logging.getLogger(__name__)
+
+
+class _Asked(NamedTuple):
+    """A term, cleaned, and what stands beside it."""
+
+    term: str
+    context: str
+
+
+_Alike = dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -57,18 +68,26 @@ class _Search:
 
     Attributes
     ----------
-    texts, vectors
-        The query, then its variants, and the vector of each.
+    query, vectors
+        The query and its variants, and the vector of each of their texts.
     near, cosines
         Rows that are nearest to each, and their cosines.
+    around, context
+        Rows that are nearest to what stands beside the query, and the vector of that; none of them, and None,
+        where nothing does.
+    alike
+        Rows that are written most like a text and their similarities, where they were asked for already.
     channel, limits
         What is asked for.
     """
 
-    texts: tuple[str, ...]
+    query: Query
     vectors: np.ndarray
     near: np.ndarray
     cosines: np.ndarray
+    around: np.ndarray
+    context: np.ndarray | None
+    alike: _Alike
     channel: Channel
     limits: _Limits
 
@@ -114,10 +133,14 @@ class TermMapper:
         *,
         model: MappingModel,
         curated: Curated | None = None,
+        expected_present: float = EXPECTED_PRESENT,
     ) -> None:
+        if not 0 < expected_present < 1:
+            raise InputError(f"expected_present must be above 0 and below 1, not {expected_present}.")
+        self._expected_present = expected_present
         self.concepts = concepts
         self.encoder = encoder
-        self.model = model
+        self.model = model.beside(encoder.fingerprint)
         self._dense = dense
         self._lexical = lexical
         self._asked = 0
@@ -144,6 +167,7 @@ class TermMapper:
         threads: int | None = None,
         curated: Curated | None = None,
         model: MappingModel | None = None,
+        expected_present: float = EXPECTED_PRESENT,
     ) -> TermMapper:
         """Open an index.
 
@@ -159,6 +183,9 @@ class TermMapper:
             Curated mappings (`deft.read_curated`): accepted ones come first, rejected ones never.
         model
             Mapping model, if not that of the index or the one that comes with deft.
+        expected_present
+            Share of terms that are expected to have their concept in the index, above 0 and below 1: what
+            confidence means depends on it. The smaller, the less confident.
 
         Raises
         ------
@@ -183,9 +210,11 @@ class TermMapper:
             opened,
             model=model or _model_of(index, opened.fingerprint),
             curated=curated,
+            expected_present=expected_present,
         )
         own_encoder = None if encoder is None else Path(encoder).absolute()
-        options = {"encoder": own_encoder, "threads": threads, "curated": curated, "model": model}
+        options: dict[str, Any] = {"encoder": own_encoder, "threads": threads, "curated": curated}
+        options |= {"model": model, "expected_present": expected_present}
         mapper._opened = (index, options)
         return mapper
 
@@ -195,7 +224,7 @@ class TermMapper:
             raise TypeError("only a mapper that TermMapper.open made can be pickled")
         return _open_again, self._opened
 
-    def map(
+    def map(  # noqa: PLR0913 - an option for each thing that can be asked for
         self,
         terms: Sequence[str],
         k: int = 5,
@@ -205,6 +234,7 @@ class TermMapper:
         min_confidence: float | None = None,
         keep: ConceptFilter | None = None,
         groups: Sequence[str] | None = None,
+        contexts: Sequence[str] | None = None,
         progress: bool = False,
     ) -> list[Mapping]:
         """Return the `k` best distinct concepts of each term.
@@ -225,6 +255,9 @@ class TermMapper:
             What an answer must be.
         groups
             A semantic group a term that its concepts must belong to, "" for any.
+        contexts
+            What stands beside each term, such as an explanation in plain words, "" for nothing: one more
+            signal of the fused ranking. Single channels do not look at it.
         progress
             Show progress on standard error.
 
@@ -238,8 +271,8 @@ class TermMapper:
         Raises
         ------
         InputError
-            A term is empty, `k` is less than 1, there are not as many groups as terms, or a filter names what
-            the index does not have.
+            A term is empty, `k` is less than 1, there are not as many groups or contexts as terms, or a
+            filter names what the index does not have.
         """
         if k < 1:
             raise InputError(f"k must be at least 1, not {k}.")
@@ -247,23 +280,37 @@ class TermMapper:
             raise InputError(f"no channel is called {channel}.", remedy=f"They are {', '.join(_ORDER)}.")
         cleaned = _cleaned(terms)
         wanted = [""] * len(cleaned) if groups is None else [group.strip() for group in groups]
-        if len(wanted) != len(cleaned):
-            raise InputError(f"{len(cleaned)} terms were given and {len(wanted)} groups.")
-        by_group: dict[str, dict[str, None]] = {}
-        for term, group in zip(cleaned, wanted, strict=True):
-            by_group.setdefault(group, {})[term] = None
-        found: dict[tuple[str, str], Mapping] = {}
+        beside = [""] * len(cleaned) if contexts is None else [clean(context) for context in contexts]
+        for name, given in (("groups", wanted), ("contexts", beside)):
+            if len(given) != len(cleaned):
+                raise InputError(f"{len(cleaned)} terms were given and {len(given)} {name}.")
+        by_group: dict[str, dict[_Asked, None]] = {}
+        for term, context, group in zip(cleaned, beside, wanted, strict=True):
+            by_group.setdefault(group, {})[_Asked(term, context)] = None
+        found: dict[tuple[str, _Asked], Mapping] = {}
         distinct = sum(map(len, by_group.values()))
         with Progress(total=distinct, disable=not progress, unit="term", desc="map") as bar:
             for group, members in by_group.items():
                 limits = self._limits(keep or ConceptFilter(), group)
-                for mapping in self._map(list(members), k, channel, limits):
-                    found[group, mapping.query] = mapping.at(threshold, min_confidence=min_confidence)
+                answers = self._map(list(members), k, channel, limits)
+                for asked, mapping in zip(members, answers, strict=True):
+                    found[group, asked] = mapping.at(threshold, min_confidence=min_confidence)
                     bar.update()
         return [
-            replace(found[group, key], query=term)
-            for term, key, group in zip(terms, cleaned, wanted, strict=True)
+            replace(found[group, _Asked(key, context)], query=term)
+            for term, key, context, group in zip(terms, cleaned, beside, wanted, strict=True)
         ]
+
+    def read(self, term: str) -> Query:
+        """Return how a term is read: by the rules of `deft.mapping.query`, and with its slips mended.
+
+        Raises
+        ------
+        InputError
+            The term is empty.
+        """
+        (text,) = _cleaned([term])
+        return self._read(text, self._limits(ConceptFilter(), ""))[0]
 
     def pools(
         self,
@@ -271,6 +318,7 @@ class TermMapper:
         *,
         keep: ConceptFilter | None = None,
         strings: np.ndarray | None = None,
+        contexts: Sequence[str] | None = None,
         progress: bool = False,
     ) -> Iterator[Pool]:
         """Yield the pool of each term that the fused ranking chooses from; curated mappings play no part.
@@ -283,11 +331,13 @@ class TermMapper:
             atoms = strings[self._atoms["string"]]
             atoms = atoms if limits.atoms is None else atoms & limits.atoms
             limits = _Limits(atoms, strings_of(atoms, self.concepts))
-        searches = self._searches(_cleaned(terms), "fused", limits)
+        beside = [""] * len(terms) if contexts is None else [clean(context) for context in contexts]
+        asked = [_Asked(*pair) for pair in zip(_cleaned(terms), beside, strict=True)]
+        searches = self._searches(asked, "fused", limits)
         for _, search in Progress(searches, total=len(terms), disable=not progress, unit="term", desc="map"):
             yield self._pool(search, [])[0]
 
-    def _map(self, terms: list[str], k: int, channel: Channel, limits: _Limits) -> Iterator[Mapping]:
+    def _map(self, terms: list[_Asked], k: int, channel: Channel, limits: _Limits) -> Iterator[Mapping]:
         for term, search in self._searches(terms, channel, limits):
             decided = self._decided(term)
             accepted = self._rows_of(cui for cui, decision in decided.items() if decision.accepted)
@@ -295,26 +345,65 @@ class TermMapper:
             pool, bound = self._pool(search, accepted)
             belief = self._belief(pool, frozenset(accepted), frozenset(refused))
             found = list(islice(self._ranked(search, pool, bound, belief), k))
-            candidates = tuple(self._candidate(rank, *row, belief) for rank, row in enumerate(found, start=1))
+            candidates = tuple(
+                self._candidate(rank, *row, belief, search.query.mended)
+                for rank, row in enumerate(found, start=1)
+            )
             ambiguous = bool(found) and self._ambiguous(pool, *found[0][:2], belief)
             yield Mapping(term, candidates, ambiguous, self._note(term), belief.no_match)
 
-    def _searches(self, terms: list[str], channel: Channel, limits: _Limits) -> Iterator[tuple[str, _Search]]:
+    def _searches(
+        self, terms: list[_Asked], channel: Channel, limits: _Limits
+    ) -> Iterator[tuple[str, _Search]]:
         for start in range(0, len(terms), _BATCH):
             self._release(min(_BATCH, len(terms) - start))
-            batch = [understand(term) for term in terms[start : start + _BATCH]]
-            texts = [(query.text, *(variant.text for variant in query.variants)) for query in batch]
+            part = terms[start : start + _BATCH]
+            read = [self._read(asked.term, limits) for asked in part]
+            beside = self._contexts([asked.context for asked in part], channel, limits)
+            texts = [query.texts for query, _ in read]
             # each text is encoded by itself: the last bit of a vector depends on the padding of a batch, and
             # a bit can turn a rounded cosine
             vectors = self.encoder.encode(list(chain(*texts)), alone=True)
             near, cosines = self._dense.search(vectors, _DEPTH, allowed=limits.strings)
             last = 0
-            for query, own in zip(batch, texts, strict=True):
-                rows = slice(last, last := last + len(own))
+            for (query, alike), context in zip(read, beside, strict=True):
+                rows = slice(last, last := last + len(query.texts))
                 yield (
                     query.text,
-                    _Search(own, vectors[rows], near[rows], cosines[rows], channel, limits),
+                    _Search(
+                        query, vectors[rows], near[rows], cosines[rows], *context, alike, channel, limits
+                    ),
                 )
+
+    def _contexts(
+        self, contexts: list[str], channel: Channel, limits: _Limits
+    ) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Return what is near each context, and its vector; nothing where there is none."""
+        distinct = list(dict.fromkeys(filter(None, contexts))) if channel == "fused" else []
+        nothing: tuple[np.ndarray, np.ndarray | None] = (np.zeros(0, dtype=np.int64), None)
+        if not distinct:
+            return [nothing] * len(contexts)
+        vectors = self.encoder.encode(distinct, alone=True)
+        near, _ = self._dense.search(vectors, _DEPTH, allowed=limits.strings)
+        known = {text: (near[row], vectors[row]) for row, text in enumerate(distinct)}
+        return [known.get(context, nothing) for context in contexts]
+
+    def _read(self, term: str, limits: _Limits) -> tuple[Query, _Alike]:
+        """Return how a term is read, and what is written like it, if that was asked for.
+
+        What may not answer does not say how a word is written either.
+        """
+        query, asked = understand(term), _Alike()
+        last = query.last
+
+        def alike() -> Iterator[str]:
+            asked[last] = self._lexical.search(last, _DEPTH, allowed=limits.strings)
+            return map(self._strings.at, asked[last][0])
+
+        spelled = respell(last, self.encoder.words, alike)
+        if spelled is not None and fold(spelled) not in map(fold, query.texts):
+            query = replace(query, variants=(*query.variants, Variant(spelled, SPELLING)))
+        return query, asked
 
     def _release(self, queries: int) -> None:
         """Count queries, and give mapped pages back now and then; a count that threads lose is no harm."""
@@ -331,27 +420,35 @@ class TermMapper:
         minus infinity.
         """
         depth = search.near.shape[1]
-        trust = np.array([1.0, *[VARIANT_TRUST] * (len(search.texts) - 1)])
-        found = [search.near[search.near >= 0]]
+        trust = np.array([1.0, *[VARIANT_TRUST] * (len(search.query.texts) - 1)])
+        found = [search.near[search.near >= 0], search.around[search.around >= 0]]
         bounds = [float((trust * search.cosines[:, -1]).max()) + TOLERANCE]
         if search.channel != "dense":
+            known = search.alike if depth == _DEPTH else {}
             lists = [
-                self._lexical.search(text, depth, allowed=search.limits.strings) for text in search.texts
+                known.get(text) or self._lexical.search(text, depth, allowed=search.limits.strings)
+                for text in search.query.texts
             ]
-            more = [rows for rows, _ in lists]
             if search.channel == "lexical":
                 found, bounds = [], [float(values[-1]) for _, values in lists if len(values) == depth]
-            found += more
+            found += [rows for rows, _ in lists]
         if accepted:
             found.append(self._atoms["string"][np.isin(self._atoms["concept"], accepted)])
         rows = np.unique(np.concatenate(found).astype(np.int64))
         if search.limits.strings is not None:
             rows = rows[search.limits.strings[rows]]
-        similarity = np.stack([self._lexical.similarity(text, rows) for text in search.texts])
-        cosine = self._dense.cosines(search.vectors, rows)
-        best = [np.round((trust[:, None] * values).max(axis=0), _DECIMALS) for values in (cosine, similarity)]
-        evidence = Evidence(rows, *best)
-        pool = self._maker.make(search.texts, evidence, search.limits.atoms, _ORDER[search.channel])
+        compared = [self._lexical.compare(text, rows) for text in search.query.texts]
+        signals = (self._dense.cosines(search.vectors, rows), *map(np.stack, zip(*compared, strict=True)))
+        cosine, similarity, explained = (
+            np.round((trust[:, None] * values).max(axis=0), _DECIMALS) for values in signals
+        )
+        kinds = self.model.kinds
+        kind = None if kinds is None else kinds.of_types(search.vectors[-1], self._types.values)
+        context = None
+        if search.context is not None:
+            context = np.round(self._dense.cosines(search.context[None], rows)[0], _DECIMALS)
+        evidence = Evidence(rows, cosine, similarity, explained, kind, context)
+        pool = self._maker.make(search.query.texts, evidence, search.limits.atoms, _ORDER[search.channel])
         # with filters, fewer strings may be allowed than were asked for
         whole = depth >= len(self._dense) or bool((search.near[:, -1] < 0).all())
         return pool, -np.inf if whole else max(bounds, default=-np.inf)
@@ -365,7 +462,7 @@ class TermMapper:
         answers = accepted & set(pool.concept.tolist())
         if answers:
             return _Belief(dict.fromkeys(answers, 1.0), 0.0, accepted, refused)
-        match = float(np.round(self.model.match(pool), _DECIMALS))
+        match = float(np.round(self.model.match(pool, self._expected_present), _DECIMALS))
         confidence = np.where(np.isin(pool.concept, list(refused)), 0.0, match * self.model.shares(pool))
         left = confidence.sum() + 1 - match
         confidence = np.round(confidence / left, _DECIMALS)
@@ -409,21 +506,23 @@ class TermMapper:
         values = self.model.probabilities(pool) if channel == "fused" else pool.column(_ORDER[channel])
         return np.asarray(np.round(values, _DECIMALS))
 
-    def _candidate(self, rank: int, pool: Pool, place: int, score: float, belief: _Belief) -> Candidate:
+    def _candidate(
+        self, rank: int, pool: Pool, place: int, score: float, belief: _Belief, mended: str
+    ) -> Candidate:
         concept, atom = int(pool.concept[place]), pool.atom[place]
-        types = self._types.at(concept)
+        types, matched = self._types.at(concept), self._strings.at(self._atoms["string"][atom])
         term_type = self._labels["term_type"].at(atom)
         return Candidate(
             rank=rank,
             cui=self.concepts.cui(concept),
             name=self._about["name"].at(concept),
-            matched=self._strings.at(self._atoms["string"][atom]),
+            matched=matched,
             language=self._labels["language"].at(atom),
             source=self._labels["source"].at(atom),
             term_type=term_type,
             semantic_types=tuple(types.split(";")) if types else (),
             definition=self._about["definition"].at(concept),
-            match="curated" if concept in belief.accepted else _match(pool, place),
+            match="curated" if concept in belief.accepted else _match(pool, place, matched, mended),
             cosine=float(pool.column("cosine")[place]),
             lexical=float(pool.column("lexical")[place]),
             score=score,
@@ -488,10 +587,12 @@ def _open_again(path: Path, options: dict[str, Any]) -> TermMapper:
     return TermMapper.open(path, **options)
 
 
-def _match(pool: Pool, place: int) -> Match:
+def _match(pool: Pool, place: int, matched: str, mended: str) -> Match:
+    """Return how a string matched: what is the same but for slips is written alike, not the same."""
+    slips = bool(mended) and joined(normalize(matched)) == joined(normalize(mended))
     kinds: tuple[tuple[Match, bool], ...] = (
         ("exact", pool.column("exact")[place] == 1),
-        ("normalised", pool.column("same")[place] > 0),
+        ("normalised", pool.column("same")[place] > 0 and not slips),
         ("lexical", pool.column("lexical")[place] >= _ALIKE),
     )
     return next((kind for kind, holds in kinds if holds), "semantic")

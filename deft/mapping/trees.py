@@ -12,7 +12,7 @@ DEPTH = 3
 """Levels of questions in each tree."""
 
 _QUESTIONS = 2**DEPTH - 1
-_TRAINING = {"n_estimators": 60, "learning_rate": 0.1, "subsample": 0.7, "min_samples_leaf": 20}
+_TRAINING = {"n_estimators": 150, "learning_rate": 0.1, "subsample": 0.7, "min_samples_leaf": 20}
 
 
 @dataclass(frozen=True)

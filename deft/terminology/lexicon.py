@@ -64,6 +64,8 @@ class QueryRow:
         All its cells, by column.
     note
         Why that is no term, "" if it is one.
+    context
+        What stands beside it, "" for nothing.
     """
 
     number: int
@@ -71,6 +73,7 @@ class QueryRow:
     group: str
     cells: Mapping[str, str] = field(hash=False)
     note: str = ""
+    context: str = ""
 
 
 def read_terms(path: str | Path, column: str = "Terme") -> list[str]:
@@ -84,7 +87,12 @@ def read_terms(path: str | Path, column: str = "Terme") -> list[str]:
     return _terms(path, read_rows(path, (column,)), column)
 
 
-def read_queries(path: str | Path, column: str = "Terme", group_column: str | None = None) -> list[QueryRow]:
+def read_queries(
+    path: str | Path,
+    column: str = "Terme",
+    group_column: str | None = None,
+    context_column: str | None = None,
+) -> list[QueryRow]:
     """Read the rows of a table of terms that a person made, every one.
 
     What can be mapped is: a row without a term is kept as one without, a line in another encoding is guessed,
@@ -95,7 +103,7 @@ def read_queries(path: str | Path, column: str = "Terme", group_column: str | No
     InputError
         The file is no table, a column is not there, or there is no term at all.
     """
-    columns = (column,) if group_column is None else (column, group_column)
+    columns = (column, *(name for name in (group_column, context_column) if name is not None))
     rows: list[QueryRow] = []
     without: list[int] = []
     for number, (line, cells) in enumerate(read_rows(path, columns), start=1):
@@ -105,9 +113,11 @@ def read_queries(path: str | Path, column: str = "Terme", group_column: str | No
                 "%s, line %s: there is no semantic group %r; none is asked for.", path, line, group
             )
             group = ""
+        context = "" if context_column is None else clean(cells[context_column])
+        context = "" if context in _MISSING else context
         note = "" if text and text not in _MISSING else "the cell holds no term"
         without += [line] if note else []
-        rows.append(QueryRow(number, text, group, cells, note))
+        rows.append(QueryRow(number, text, group, cells, note, context))
     if len(without) == len(rows):
         raise InputError("holds no term.", path=path, field=column)
     if without:

@@ -122,7 +122,7 @@ def test_mapping_in_detail(monkeypatch, tmp_path):
             ("dense", "rhume"): {"C2": 0.7},
         }
     )
-    monkeypatch.setattr(experiment.TermMapper, "open", lambda path: mapper)
+    monkeypatch.setattr(experiment.TermMapper, "open", lambda path, **options: mapper)
     gold = [
         GoldMapping("toux", frozenset({"C1"}), {"group": "DISO"}),
         GoldMapping("rhume", frozenset({"C2"}), {"group": "DISO"}),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from stub import StubMapper
 
+from deft.corpora.noise import noisy
 from deft.errors import InputError
 from deft.evaluation import trial as module
 from deft.evaluation.trial import MappingDetail, MappingTrial
@@ -75,6 +76,27 @@ def test_the_group_of_each_query_goes_to_the_mapper():
         _ = trial(group_column="groupe").mappings
 
 
+def test_what_stands_beside_each_query_goes_to_the_mapper():
+    found = trial(context_column="group")
+    assert found.detail.columns == ("group",)
+    _ = found.mappings
+    assert found.mapper.calls[0]["contexts"] == ["DISO", "DISO", "ANAT", ""]
+
+
+def test_queries_are_written_wrong_in_every_way_that_changes_them():
+    found = trial(noise=True)
+    noise = found.noise()
+    assert noise["clean"]["n"] == 3  # those with an answer
+    assert noise["clean"]["recall_at_1"]["value"] == pytest.approx(2 / 3)
+    assert noise["swapped"]["n"] == 3
+    assert noise["swapped"]["recall_at_1"]["value"] == 0  # the stub knows no such term
+    assert "mojibake" not in noise
+    asked = found.mapper.calls[-1]["terms"]
+    assert asked[:3] == ["toux", "rhume", "jambe"]
+    assert noisy("toux", "lost", found.seed) in asked
+    assert trial().noise() == {}
+
+
 def test_channels_are_compared_on_what_the_index_can_answer():
     found = trial(compare=("dense", "fused")).comparison()
     assert found["n"] == 3
@@ -88,7 +110,7 @@ def test_channels_are_compared_on_what_the_index_can_answer():
 
 def test_another_index_may_answer_what_this_one_cannot(monkeypatch, tmp_path):
     other = StubMapper({"autre": {"C8": 0.5}, "toux": {"C1": 0.5}})
-    monkeypatch.setattr(module.TermMapper, "open", lambda path: other)
+    monkeypatch.setattr(module.TermMapper, "open", lambda path, **options: other)
     found = trial(against=tmp_path / "other").comparison()
     assert found["n"] == 4
     assert list(found["systems"]) == [f"fused of {tmp_path / 'other'}", "fused"]

@@ -1,12 +1,15 @@
 """Explanations: they tell the truth about the ranking, in words."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from demo import ATOMS, TYPES, Atom, make_concepts, make_mapper, write_lines
+from demo import ATOMS, TYPES, Atom, make_concepts, make_mapper, make_model, write_lines
 
 from deft.errors import InputError
 from deft.exchange.curated import read_curated
 from deft.mapping.explain import KINDS, explain
+from deft.mapping.kinds import Kinds
 from deft.mapping.pool import FEATURES
 
 LONG = "insuffisance cardiaque droite chronique du sujet très âgé"
@@ -137,3 +140,49 @@ def test_bad_terms(mapper):
         explain(mapper, " ")
     with pytest.raises(InputError, match="k must be at least 1"):
         explain(mapper, "rhume", 0)
+
+
+class TestDoubts:
+    """Why confidence is low, in words."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def doubter(concepts):
+        """A mapper that is never sure, and that takes all it is asked for a drug."""
+        kinds = Kinds(("CHEM", "DISO"), np.zeros((2, 24)), np.array([5.0, 0.0]))
+        return make_mapper(concepts, model=replace(make_model(), kinds=kinds), expected_present=1e-4)
+
+    @pytest.mark.parametrize(
+        ("term", "doubts"),
+        [
+            ("rhume", ["a drug or a substance"]),
+            (
+                "suspicion de rhume chez le père",
+                ["a drug", "doubted and of others", "% of how it is written"],
+            ),
+            ("RHU", ["a drug", "an abbreviation that no rule reads"]),
+        ],
+    )
+    def test_each_is_said(self, doubter, term, doubts):
+        explanation = explain(doubter, term)
+        assert explanation.mapping.confidence < 0.5
+        assert len(explanation.doubts) == len(doubts)
+        assert all(part in doubt for part, doubt in zip(doubts, explanation.doubts, strict=True))
+        lines = list(explanation.lines())
+        assert [line for line in lines if line.startswith("  in doubt: ")] == [
+            f"  in doubt: {doubt}" for doubt in explanation.doubts
+        ]
+
+    def test_nothing_is_said_where_it_is_sure(self, concepts):
+        explanation = explain(make_mapper(concepts, expected_present=0.9999), "infarctus du myocarde")
+        assert explanation.mapping.confidence > 0.5
+        assert explanation.doubts == ()
+
+
+def test_what_stands_beside_the_term_is_explained_too(concepts):
+    model = make_model()
+    model.weights[FEATURES.index("context")] = 5.0
+    mapper = make_mapper(concepts, model=model)
+    explanation = explain(mapper, "rhume", context="rhinopharyngite")
+    assert explanation.mapping == mapper.map(["rhume"], contexts=["rhinopharyngite"])[0]
+    assert any(reason.behind.get("context") for reason in explanation.reasons)

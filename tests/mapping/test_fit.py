@@ -21,6 +21,7 @@ from deft.mapping.fit import (
     FitParams,
     FitQuery,
     GoldParams,
+    context_queries,
     examples,
     fit,
     fit_index,
@@ -148,8 +149,8 @@ def test_a_concept_stays_in_one_fold_and_folds_are_of_a_size():
 
 class TestCurve:
     @staticmethod
-    def fit(found, odds, params=PARAMS):
-        return module._fit_curve(found, np.zeros(len(found)), np.asarray(odds), params)
+    def fit(found, odds):
+        return module._fit_curve(found, np.zeros(len(found)), np.asarray(odds))
 
     def test_it_undoes_too_much_confidence(self):
         generator = np.random.default_rng(0)
@@ -160,11 +161,12 @@ class TestCurve:
         trees, slope, constant = self.fit(found, odds)
         assert (trees, slope, constant) == (0, pytest.approx(0.5, abs=0.1), pytest.approx(-0.3, abs=0.1))
 
-    def test_more_draws_of_missing_concepts_do_not_make_them_more(self):
+    @pytest.mark.parametrize("count", [10, 90])
+    def test_half_of_the_queries_are_taken_to_have_an_answer(self, count):
         present = [example([[0.0]], [True], f"C{place}") for place in range(30)]
-        absent = [replace(example([[0.0]], [False], f"C{place}"), draw=place // 10) for place in range(30)]
-        _, _, constant = self.fit([*present, *absent], np.zeros(60), PARAMS)
-        assert constant == pytest.approx(math.log(PARAMS.draws), abs=1e-2)
+        absent = [replace(example([[0.0]], [False], f"C{place}"), draw=place // 10) for place in range(count)]
+        _, _, constant = self.fit([*present, *absent], np.zeros(30 + count))
+        assert constant == pytest.approx(0, abs=1e-2)
 
     def test_it_leaves_out_what_the_encoder_learned_from(self):
         found = [example([[0.0]], [place % 2], f"C{place}") for place in range(100)]
@@ -307,9 +309,16 @@ class TestExamples:
             (pytest.approx(3 * (1 - share)), False),
         ]
 
-    def test_queries_without_a_concept_in_the_index_are_left_out(self, mapper, gold):
+    def test_queries_without_a_concept_in_the_index_have_no_answer(self, mapper, gold):
         absent = FitQuery(GoldMapping("x", frozenset({"C0999999"})))
-        assert len(examples(mapper, [absent, *gold[:4]], PARAMS)) == 4 * (1 + PARAMS.draws)
+        found = examples(mapper, [absent, *gold[:4]], PARAMS)
+        assert len(found) == 4 * (1 + PARAMS.draws) + 1
+        (own,) = (example for example in found if example.group == "no answer to x")
+        assert not own.present
+        assert not own.right.any()
+        assert own.weight == PARAMS.no_match_share
+        everywhere = examples(mapper, [absent, *gold[:4]], PARAMS.model_copy(update={"no_match_share": 0}))
+        assert len(everywhere) == 4
         with pytest.raises(InputError, match="field gold: no query has its concept in the index"):
             examples(mapper, [absent], PARAMS)
 
@@ -439,6 +448,116 @@ class TestLayQueries:
     def test_an_index_without_phrases(self):
         with pytest.raises(InputError, match="no lay phrases"):
             lay_queries(make_concepts(ATOMS), self.params())
+
+
+class TestContextQueries:
+    """Beside a query stands what laypeople say for its concept, or for another."""
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def concepts():
+        lay = [Atom(f"C00002{place:02d}", f"dit {letter}", preferred=False, term_type=LAY, code="exact")
+               for place, letter in enumerate("abcdef")]  # fmt: skip
+        return make_concepts([*(Atom(atom.cui, atom.string.replace("dit", "nom")) for atom in lay), *lay])
+
+    def test_right_ones_and_some_that_mislead(self, concepts):
+        gold = [
+            FitQuery(GoldMapping(f"terme {place}", frozenset({f"C00002{place:02d}"})), 2.0)
+            for place in range(6)
+        ]
+        absent = FitQuery(GoldMapping("rien", frozenset()))
+        strings = np.ones(len(concepts.strings), dtype=bool)
+        queries, answers = context_queries(
+            concepts, [*gold, absent], strings, FitParams(held_out_lay=1, context_weight=0.5)
+        )
+        right, misled = queries[:6], queries[6:]
+        assert [own.context for own in right] == [f"dit {letter}" for letter in "abcdef"]
+        assert {(own.weight, own.calibrate) for own in queries} == {(1.0, False)}
+        assert [own.gold.query for own in misled] == ["terme 0", "terme 3"]
+        assert {own.context for own in misled} == {"dit a", "dit d"}
+        left = set(concepts.strings["string"][answers])
+        assert left == {f"nom {letter}" for letter in "abcdef"}
+        assert strings.all()
+        found = examples(make_mapper(concepts), queries, FitParams(held_out_lay=1, folds=2), strings=answers)
+        assert all(own.pool.column("context").any() for own in found)
+
+
+class TestWithoutAnswer:
+    """Queries whose concept no index has, and queries written wrong."""
+
+    @pytest.fixture
+    def params(self, tmp_path):
+        (tmp_path / "g.tsv").write_text("q\tc\nrhume banal\tC0000001\ninconnu\tC0999999\n")
+        (tmp_path / "a.tsv").write_text("t\tgroup\ncertificat\tOTHER\nparacétamol\tCHEM\n\t\n")
+        return FitParams(
+            gold=({"path": tmp_path / "g.tsv", "query": "q", "cui": "c", "weight": 2},),
+            absent=({"path": tmp_path / "a.tsv", "query": "t", "weight": 0.5},),
+            noise_weight=0.1,
+            draws=1,
+        )
+
+    def test_all_are_examples(self, params):
+        queries = read_fit_gold(params)
+        plain, wrong = queries[:4], queries[4:]
+        assert [(own.gold.query, own.weight) for own in plain] == [
+            ("rhume banal", 2), ("inconnu", 2), ("certificat", 0.5), ("paracétamol", 0.5),
+        ]  # fmt: skip
+        assert [round(own.weight, 9) for own in wrong] == [0.2, 0.2, 0.05, 0.05]
+        for own, other in zip(plain, wrong, strict=True):
+            assert own.gold.query != other.gold.query
+            assert own.gold.cuis == other.gold.cuis
+        found = examples(make_mapper(make_concepts(ATOMS)), queries, params)
+        present = [own for own in found if own.present]
+        assert {own.group for own in present} == {"C0000001"}
+        nowhere = {own.group for own in found if own.group.startswith("no answer to ")}
+        assert {"no answer to inconnu", "no answer to certificat", "no answer to paracetamol"} <= nowhere
+        assert not any(own.right.any() for own in found if own.group in nowhere)
+
+    def test_some_are_drawn_and_none_is_a_string_of_the_index(self, params):
+        drawn = params.model_copy(
+            update={"held_off": 2, "capitals": 3, "drawn_weight": 0.25, "noise_weight": 0}
+        )
+        queries = read_fit_gold(drawn)[4:]
+        assert {(own.weight, own.drawn, own.gold.cuis) for own in queries} == {(0.25, True, frozenset())}
+        off, letters = queries[:2], queries[2:]
+        assert all("rhume banal" in own.gold.query or "inconnu" in own.gold.query for own in off)
+        assert all(own.gold.query.isupper() for own in letters)
+        named = FitQuery(GoldMapping("Rhume", frozenset()), drawn=True)
+        there = FitQuery(GoldMapping("rhume", frozenset({"C0000001"})))
+        found = examples(make_mapper(make_concepts(ATOMS)), [there, named, *off], drawn)
+        groups = {own.group for own in found if own.group.startswith("no answer to ")}
+        assert groups == {f"no answer to {normalize(own.gold.query)}" for own in off}
+
+    def test_kinds_of_weights_are_balanced(self):
+        found = [
+            *(example([[1.0]], [True], "C1", weight=3.0) for _ in range(2)),
+            *(example([[1.0]], [False], "C1", weight=0.1) for _ in range(5)),
+            *(example([[1.0]], [False], "no answer to x", weight=7.0) for _ in range(4)),
+        ]
+        weight = module._balanced(found)
+        assert weight.sum() == pytest.approx(len(found))
+        assert weight[:2].sum() == pytest.approx(weight[2:].sum())
+        assert weight[7:].sum() == pytest.approx(2 * weight[2:7].sum())
+
+    def test_kinds_come_from_files_and_from_the_index(self, params, tmp_path):
+        concepts = make_concepts(ATOMS, [(cui, "T047") for cui in {atom.cui for atom in ATOMS}])
+        mapper = make_mapper(concepts)
+        assert module.fit_kinds(mapper, params) is None
+        (tmp_path / "d.tsv").write_text("n\tw\nibuprofène\tx\naspirine\tx\nautre\ty\n")
+        kinds = (
+            {"path": tmp_path / "a.tsv", "query": "t", "group": "group"},
+            {"path": tmp_path / "d.tsv", "query": "n", "always": "CHEM", "where": {"w": "x"}, "most": 1},
+        )
+        chosen = FitParams(**params.model_dump() | {"kinds": kinds, "kinds_of_index": 3})
+        assert module.fit_kinds(mapper, chosen).groups == ("CHEM", "DISO", "OTHER")
+        terms = module._terms_of_kind(chosen.kinds[1], 3)
+        assert len(terms) == 1
+        assert set(terms) <= {("ibuprofène", "CHEM"), ("aspirine", "CHEM")}
+
+    def test_a_file_says_the_group_one_way(self):
+        for says in ({}, {"group": "g", "always": "CHEM"}):
+            with pytest.raises(ValidationError, match="column of the group or the group of all"):
+                module.KindParams(path="a.tsv", query="t", **says)
 
 
 class TestGold:

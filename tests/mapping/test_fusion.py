@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deft.errors import InputError
-from deft.mapping.fusion import SHIPPED, SIGNALS, MappingModel, reciprocal_rank_fusion
+from deft.mapping.fusion import EXPECTED_PRESENT, SHIPPED, SIGNALS, MappingModel, reciprocal_rank_fusion
+from deft.mapping.kinds import Kinds
 from deft.mapping.pool import FEATURES, NO_MATCH_FEATURES, Pool
 from deft.mapping.trees import Trees
 
@@ -104,7 +105,22 @@ def test_whether_any_concept_is_right_by_hand():
         odds_any = cosine - 0.3
         model = model_of({"cosine": 1}, {"constant": 0.3}, trees=TREES, curve=(0.5, 2.0, -1.0))
         expected = 1 / (1 + math.exp(-(0.5 * trees + 2 * odds_any - 1)))
-        assert model.match(pool) == pytest.approx(expected, abs=1e-6)
+        assert model.match(pool, present=0.5) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_share_that_is_expected_moves_the_odds():
+    model, pool = model_of({"cosine": 1}, {"constant": 0.3}), pool_of(cosine=[0.4])
+    odds = [model.match(pool, share) / (1 - model.match(pool, share)) for share in (0.5, 0.8, 0.1)]
+    assert odds[1:] == pytest.approx([4 * odds[0], odds[0] / 9])
+    assert model.match(pool) == model.match(pool, EXPECTED_PRESENT)
+
+
+def test_kinds_are_not_told_from_the_vectors_of_another_encoder():
+    kinds = Kinds(("DISO", "CHEM", "OTHER"), np.zeros((3, 2)), np.zeros(3))
+    assert model_of(kinds=kinds).beside("one").kinds is kinds
+    fitted = model_of(kinds=kinds, about={"encoder": "one"})
+    assert fitted.beside("one") is fitted
+    assert fitted.beside("another").kinds is None
 
 
 def test_nothing_matches_in_an_empty_pool():
@@ -115,7 +131,8 @@ def test_nothing_matches_in_an_empty_pool():
 def test_by_default_the_conditional_logit_is_believed():
     pool = pool_of(cosine=[0.5, 1.0], lexical=[1.0, 0.0])
     model = model_of({"cosine": 2, "lexical": 3}, {"constant": 4})
-    np.testing.assert_allclose(model.match(pool) * model.shares(pool), model.probabilities(pool), atol=1e-6)
+    found = model.match(pool, present=0.5) * model.shares(pool)
+    np.testing.assert_allclose(found, model.probabilities(pool), atol=1e-6)
 
 
 @given(
@@ -154,6 +171,7 @@ def test_a_model_survives_the_disk(tmp_path):
         TREES,
         (0.7, -0.2, 0.1),
         1.5,
+        Kinds(("DISO", "CHEM", "OTHER"), np.array([[1.0, 0.25], [-3.5, 2], [0, 0]]), np.array([0.5, 1, 2])),
         {"a": [1]},
     )
     model.save(tmp_path / "m.json")
@@ -162,6 +180,9 @@ def test_a_model_survives_the_disk(tmp_path):
     np.testing.assert_allclose(again.no_match, model.no_match, atol=1e-6)
     assert (again.curve, again.sharpness, again.about) == ((0.7, -0.2, 0.1), 1.5, {"a": [1]})
     assert again.trees.to_dict() == TREES.to_dict()
+    assert again.kinds.to_dict() == model.kinds.to_dict() == {
+        "DISO": [0.5, 1.0, 0.25], "CHEM": [1.0, -3.5, 2.0], "OTHER": [2.0, 0.0, 0.0]
+    }  # fmt: skip
     again.save(tmp_path / "n.json")
     assert (tmp_path / "m.json").read_text() == (tmp_path / "n.json").read_text()
 
@@ -190,6 +211,12 @@ def test_signals_are_known_by_name(tmp_path):
         lambda values: values.update(weights=[1.0]),
         lambda values: values["weights"].update(cosine=None),
         lambda values: values.update(about=3),
+        lambda values: values.pop("kinds"),
+        lambda values: values.update(kinds={}),
+        lambda values: values.update(kinds=[1]),
+        lambda values: values.update(kinds={"DISO": [1.0, 2.0], "CHEM": [1.0]}),
+        lambda values: values.update(kinds={"DISO": [1.0, None]}),
+        lambda values: values.update(kinds={"DISO": 1.0}),
     ],
 )
 def test_a_model_of_another_version_is_refused(tmp_path, change):

@@ -19,6 +19,7 @@ from demo import (
     FakeEncoder,
     make_concepts,
     make_mapper,
+    make_model,
     write_bundle,
     write_lines,
     write_umls,
@@ -36,9 +37,9 @@ from deft.index.releases import OWN_MODEL, current_release
 from deft.mapping import fusion
 from deft.mapping import mapper as module
 from deft.mapping.filters import ConceptFilter
-from deft.mapping.fusion import SHIPPED, MappingModel
+from deft.mapping.fusion import EXPECTED_PRESENT, SHIPPED, MappingModel
 from deft.mapping.mapper import TermMapper
-from deft.mapping.pool import VARIANT_TRUST
+from deft.mapping.pool import FEATURES, VARIANT_TRUST
 from deft.mapping.query import understand
 from deft.mapping.results import Candidate, Mapping
 from deft.text import normalize
@@ -104,6 +105,97 @@ def answer(mapping):
 
 def cuis(mapping):
     return [candidate.cui for candidate in mapping.candidates]
+
+
+class Doubter(FakeEncoder):
+    """An encoder that knows no word."""
+
+    words = frozenset()
+
+
+class TestSlips:
+    """A term is also read as what is written alike would write it."""
+
+    ATOMS = (Atom("C0000001", "volvulus"), Atom("C0000002", "strabisme"), Atom("C0000003", "vulve"))
+
+    def test_the_reading_is_the_answer(self):
+        mapper = make_mapper(make_concepts(self.ATOMS), Doubter())
+        assert [(variant.text, variant.rule) for variant in mapper.read("Vlvulus").variants] == [
+            ("volvulus", "spelling")
+        ]
+        found = mapper.map(["Vlvulus"])[0].best
+        assert (found.cui, found.match) == ("C0000001", "lexical")
+        assert found.cosine == pytest.approx(VARIANT_TRUST, abs=1e-4)
+
+    def test_what_may_not_answer_mends_nothing(self):
+        mapper = make_mapper(make_concepts(self.ATOMS), Doubter())
+        keep = ConceptFilter(exclude=("C0000001",))
+        assert mapper.map(["Vlvulus"])[0].best.lexical == VARIANT_TRUST
+        assert mapper.map(["Vlvulus"], keep=keep)[0].best.lexical < 0.5
+
+    def test_words_that_the_encoder_knows_stay(self):
+        mapper = make_mapper(make_concepts(self.ATOMS))
+        assert mapper.read("Vlvulus").variants == ()
+
+    def test_a_term_cannot_be_empty(self):
+        with pytest.raises(InputError, match="term 1 is empty"):
+            make_mapper(make_concepts(self.ATOMS)).read(" ")
+
+
+class TestContexts:
+    """What stands beside a term is one more signal."""
+
+    ATOMS = (Atom("C0000001", "crise"), Atom("C0000001", "cœur arrêté"), Atom("C0000002", "crise"),
+             Atom("C0000002", "secousses du corps"))  # fmt: skip
+
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def mapper():
+        model = make_model()
+        model.weights[FEATURES.index("context")] = 9.0
+        return make_mapper(make_concepts(TestContexts.ATOMS), model=model)
+
+    def test_it_tells_apart_what_the_term_does_not(self, mapper):
+        terms, contexts = ["crise"] * 3, ["cœur arrêté", "secousses du corps", ""]
+        found = [mapping.best.cui for mapping in mapper.map(terms, contexts=contexts)]
+        assert found == ["C0000001", "C0000002", mapper.map(["crise"])[0].best.cui]
+
+    def test_nothing_beside_it_changes_nothing(self, mapper):
+        assert mapper.map(["crise"], contexts=[" "]) == mapper.map(["crise"])
+
+    def test_single_channels_do_not_look_at_it(self, mapper):
+        for channel in ("dense", "lexical"):
+            options = {"channel": channel, "k": 9}
+            with_it = mapper.map(["crise"], contexts=["secousses du corps"], **options)
+            ranked = [candidate.cui for candidate in with_it[0].candidates]
+            assert ranked == [candidate.cui for candidate in mapper.map(["crise"], **options)[0].candidates]
+
+    def test_its_neighbours_are_in_the_pool(self):
+        far = [Atom(f"C00001{place:02d}", f"crise {place}") for place in range(3)]
+        mapper = make_mapper(make_concepts([*self.ATOMS, *far]))
+        (alone,) = mapper.pools(["crise 1"])
+        (beside,) = mapper.pools(["crise 1"], contexts=["secousses du corps"])
+        assert not alone.column("context").any()
+        assert beside.column("context").max() == pytest.approx(1, abs=1e-4)
+        assert beside.column("context_gap").max() == 0
+
+    def test_there_is_one_a_term(self, mapper):
+        with pytest.raises(InputError, match="1 terms were given and 2 contexts"):
+            mapper.map(["crise"], contexts=["a", "b"])
+
+
+def test_the_more_concepts_are_expected_the_surer():
+    confidence = []
+    for share in (0.05, 0.5, 0.95):
+        mapper = make_mapper(make_concepts(ATOMS), expected_present=share)
+        (mapping,) = mapper.map(["crise cardiaque"], k=99)
+        confidence.append(mapping.confidence)
+        total = mapping.no_match + sum(candidate.confidence for candidate in mapping.candidates)
+        assert total == pytest.approx(1, abs=1e-4)
+    assert confidence == sorted(set(confidence))
+    for share in (0, 1, -0.5):
+        with pytest.raises(InputError, match="expected_present"):
+            make_mapper(make_concepts(ATOMS), expected_present=share)
 
 
 lattice = st.tuples(*[st.integers(-1, 1)] * 3).filter(any).map(unit)
@@ -757,9 +849,9 @@ class TestOpening:
     def test_its_own_model_is_used(self, index):
         shipped = MappingModel.read(SHIPPED)
         before = TermMapper.open(index).map(["rhume"])
-        replace(shipped, curve=(0.0, 0.0, 0.0), about={}).save(index / OWN_MODEL)
+        replace(shipped, curve=(0.0, 0.0, 0.0), kinds=None, about={}).save(index / OWN_MODEL)
         after = TermMapper.open(index).map(["rhume"])
-        assert after[0].no_match == 0.5
+        assert after[0].no_match == pytest.approx(1 - EXPECTED_PRESENT)
         assert TermMapper.open(index, model=shipped).map(["rhume"]) == before
         assert cuis(after[0]) == cuis(before[0])
         (index / OWN_MODEL).write_text('{"weights": {"cosine": 1}}')
@@ -770,12 +862,12 @@ class TestOpening:
 
     def test_its_own_model_is_not_used_with_another_encoder(self, index, caplog):
         before = TermMapper.open(index).map(["rhume"])
-        odd = replace(MappingModel.read(SHIPPED), curve=(0.0, 0.0, 0.0))
+        odd = replace(MappingModel.read(SHIPPED), curve=(0.0, 0.0, 0.0), kinds=None)
         replace(odd, about={"encoder": "another"}).save(index / OWN_MODEL)
         assert TermMapper.open(index).map(["rhume"]) == before
         assert "mapping.json: was fitted with another encoder and is not used" in caplog.text
         replace(odd, about={"encoder": TermMapper.open(index).encoder.fingerprint}).save(index / OWN_MODEL)
-        assert TermMapper.open(index).map(["rhume"])[0].no_match == 0.5
+        assert TermMapper.open(index).map(["rhume"])[0].no_match == pytest.approx(1 - EXPECTED_PRESENT)
 
     @pytest.mark.parametrize("name", ["vectors.npy", "lexical_text.npy", "retired.arrow"])
     def test_a_file_is_missing(self, index, name):

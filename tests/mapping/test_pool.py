@@ -1,6 +1,7 @@
 """What speaks for a concept, by hand on a few strings and by brute force on many."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def evidence(concepts, **similarities):
     found = {rows[name.replace("_", " ")]: values for name, values in similarities.items()}
     order = sorted(found)
     cosine, lexical = np.array([found[row] for row in order]).T
-    return Evidence(np.array(order), cosine, lexical)
+    return Evidence(np.array(order), cosine, lexical, explained=lexical / 2)
 
 
 def named(pool, place):
@@ -54,6 +55,11 @@ def test_the_signals_of_each_concept_by_hand(concepts):
             "same": 0,
             "overlap": 1,  # a plural is the same word
             "coverage": 1,
+            "explained": 0.35,
+            "hedged": 0,
+            "context": 0,
+            "context_gap": 0,
+            "kind": 0,
             "name": 2 / 5,  # "douleur thoracique" shares one of two words with three
             "french": 1,
             "preferred": 0,
@@ -74,6 +80,11 @@ def test_the_signals_of_each_concept_by_hand(concepts):
             "same": 0,
             "overlap": 1,
             "coverage": 1,
+            "explained": 0.375,
+            "hedged": 0,
+            "context": 0,
+            "context_gap": 0,
+            "kind": 0,
             "name": 2 / 4,
             "french": 1,
             "preferred": 0,
@@ -124,8 +135,52 @@ def test_case_accents_and_suffixes_make_the_same_term_but_not_the_same_string(co
         assert (pool.column("exact")[0], pool.column("same")[0]) == (exact, 1)
 
 
+@pytest.mark.parametrize(
+    ("query", "hedged"),
+    [
+        ("toux", 0),
+        ("pas de toux", -1),
+        ("absence de toux", -1),
+        ("suspicion de toux chez le père", -2),
+        ("antécédent de toux", -1),
+        ("passage de toux", 0),
+        ("? toux", -1),
+        ("toux 12 mg/L", -1),
+        ("toux 3,5 µmol", -1),
+        ("toux 12", 0),
+    ],
+)
+def test_a_finding_that_is_held_off(concepts, query, hedged):
+    found = evidence(concepts, toux=(0.9, 0.9))
+    assert PoolMaker(concepts).make([query, "toux"], found, None).column("hedged").tolist() == [hedged]
+
+
+def test_what_the_string_says_too_is_not_held_off():
+    concepts = make_concepts([Atom("C1000000", "absence de règles")])
+    found = evidence(concepts, absence_de_règles=(0.9, 0.9))
+    assert PoolMaker(concepts).make(["pas de règles"], found, None).column("hedged").tolist() == [0]
+
+
+def test_the_kind_is_that_of_the_concepts_types():
+    atoms = [Atom("C1000000", "toux"), Atom("C2000000", "toux grasse")]
+    concepts = make_concepts(atoms, [("C1000000", "T184"), ("C2000000", "T121")])
+    labels = concepts.labels("concepts", "semantic_types").values
+    found = evidence(concepts, toux=(0.9, 0.9), toux_grasse=(0.8, 0.8))
+    kind = np.array([{"T184": -0.1, "T121": -2.0}.get(types, 0.0) for types in labels])
+    pool = PoolMaker(concepts).make(["toux"], replace(found, kind=kind), None)
+    assert pool.column("kind").tolist() == [-0.1, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("query", "capitals"), [("GB", True), ("HTA", True), ("Gb", False), ("TOUX GRASSE", False)]
+)
+def test_abbreviations_are_noticed(concepts, query, capitals):
+    found = evidence(concepts, toux=(0.9, 0.9))
+    assert PoolMaker(concepts).make([query], found, None).capitals is capitals
+
+
 def test_nothing_is_found(concepts):
-    nothing = Evidence(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
+    nothing = Evidence(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0), np.zeros(0))
     forbidden = evidence(concepts, toux=(1.0, 1.0))
     for found, allowed in ((nothing, None), (forbidden, np.zeros(len(concepts.atoms), dtype=bool))):
         pool = PoolMaker(concepts).make(["toux"], found, allowed)
@@ -157,7 +212,7 @@ def test_each_concept_has_the_best_of_its_strings(rows, data):
     cosine, lexical = np.array(data.draw(values)), np.array(data.draw(values))
     allowed = np.array(data.draw(st.lists(st.booleans(), min_size=len(atoms), max_size=len(atoms))))
     query = data.draw(strings)
-    pool = PoolMaker(concepts).make([query], Evidence(chosen, cosine, lexical), allowed)
+    pool = PoolMaker(concepts).make([query], Evidence(chosen, cosine, lexical, lexical), allowed)
 
     best = {}
     for number, atom in enumerate(concepts.atoms.itertuples()):
