@@ -15,7 +15,7 @@ _PUNCTUATION = re.compile(r"[^\w+%<>=]+|_")
 # "sans autre indication", "non classé ailleurs" and their English likes say nothing about the concept.
 _UNSPECIFIED = re.compile(
     r"(?: (?:s ?a ?i|n ?c ?a|n ?o ?s|sans autre indication|non classee?s? ailleurs"
-    r"|sans precision|not otherwise specified))+$"
+    r"|sans precision|not otherwise specified)){1,9}$"  # bounded: text of any length is read in linear time
 )
 
 

@@ -42,6 +42,7 @@ CURVE = ("trees", "odds_any", "constant")
 EXPECTED_PRESENT = 0.7
 """Share of queries that are expected to have their concept in the index."""
 
+_REMEDY = "Make it anew: `deft fit`."
 _DECIMALS = 6
 _LEAST = 1e-6
 _WIDEST = 10.0  # margin, also of a concept without a second
@@ -82,12 +83,25 @@ class MappingModel:
         """Return a model that knows nothing, or only the kinds of queries."""
         return cls(np.zeros(len(FEATURES)), np.zeros(len(NO_MATCH_FEATURES)), kinds=kinds)
 
-    def beside(self, encoder: str) -> MappingModel:
+    def beside(self, encoder: str, dimension: int) -> MappingModel:
         """Return the model for vectors of an encoder, by its fingerprint.
 
         Kinds are told from vectors: those of another encoder than they were learned from tell nothing.
+
+        Raises
+        ------
+        InputError
+            The kinds are told from vectors of another length.
         """
-        return self if self.about.get("encoder", encoder) == encoder else replace(self, kinds=None)
+        if self.about.get("encoder", encoder) != encoder:
+            return replace(self, kinds=None)
+        if self.kinds is not None and self.kinds.weights.shape[1] != dimension:
+            raise InputError(
+                f"the mapping model tells kinds from {self.kinds.weights.shape[1]} values, and a vector has "
+                f"{dimension}.",
+                remedy=_REMEDY,
+            )
+        return self
 
     def scores(self, pool: Pool) -> np.ndarray:
         """Return the linear score of each concept, rounded so that equal evidence gives equal scores."""
@@ -172,13 +186,13 @@ class MappingModel:
                 _read_named(NO_MATCH_FEATURES, values["no_match"]),
                 None if values["trees"] is None else Trees.of(values["trees"], len(SIGNALS)),
                 (trees, any_match, constant),
-                float(values["sharpness"]),
+                _finite(values["sharpness"]),
                 None if values["kinds"] is None else Kinds.of(values["kinds"]),
                 dict(values.get("about", {})),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise InputError(
-                "is no mapping model of this version of deft.", path=path, remedy="Make it anew: `deft fit`."
+                "is no mapping model of this version of deft.", path=path, remedy=_REMEDY
             ) from error
 
 
@@ -205,4 +219,11 @@ def _named(names: Sequence[str], values: np.ndarray) -> dict[str, float]:
 def _read_named(names: Sequence[str], values: Mapping[str, float]) -> np.ndarray:
     if set(values) != set(names):
         raise KeyError
-    return np.array([float(values[name]) for name in names])
+    return np.array([_finite(values[name]) for name in names])
+
+
+def _finite(value: float) -> float:
+    number = float(value)
+    if not np.isfinite(number):
+        raise ValueError
+    return number

@@ -86,13 +86,11 @@ class Kinds:
         Raises
         ------
         ValueError
-            The rows are not equally long, or there are none.
+            The rows are not equally long, hold what is no number, or there are none.
         """
-        if len({len(row) for row in rows.values()}) != 1:
-            raise ValueError("there are no rows, or they are not of one length")
         table = np.array(list(rows.values()), dtype=np.float64)
-        if not np.isfinite(table).all():
-            raise ValueError("a weight is not finite")
+        if table.ndim != 2 or table.shape[1] < 2 or not np.isfinite(table).all():
+            raise ValueError("there are no rows, or they are not of finite numbers and of one length")
         return cls(tuple(rows), table[:, 1:], table[:, 0])
 
 

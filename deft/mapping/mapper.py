@@ -140,7 +140,7 @@ class TermMapper:
         self._expected_present = expected_present
         self.concepts = concepts
         self.encoder = encoder
-        self.model = model.beside(encoder.fingerprint)
+        self.model = model.beside(encoder.fingerprint, encoder.dimension)
         self._dense = dense
         self._lexical = lexical
         self._asked = 0
@@ -280,10 +280,9 @@ class TermMapper:
             raise InputError(f"no channel is called {channel}.", remedy=f"They are {', '.join(_ORDER)}.")
         cleaned = _cleaned(terms)
         wanted = [""] * len(cleaned) if groups is None else [group.strip() for group in groups]
-        beside = [""] * len(cleaned) if contexts is None else [clean(context) for context in contexts]
-        for name, given in (("groups", wanted), ("contexts", beside)):
-            if len(given) != len(cleaned):
-                raise InputError(f"{len(cleaned)} terms were given and {len(given)} {name}.")
+        beside = _beside(contexts, len(cleaned))
+        if len(wanted) != len(cleaned):
+            raise InputError(f"{len(cleaned)} terms were given and {len(wanted)} groups.")
         by_group: dict[str, dict[_Asked, None]] = {}
         for term, context, group in zip(cleaned, beside, wanted, strict=True):
             by_group.setdefault(group, {})[_Asked(term, context)] = None
@@ -331,8 +330,7 @@ class TermMapper:
             atoms = strings[self._atoms["string"]]
             atoms = atoms if limits.atoms is None else atoms & limits.atoms
             limits = _Limits(atoms, strings_of(atoms, self.concepts))
-        beside = [""] * len(terms) if contexts is None else [clean(context) for context in contexts]
-        asked = [_Asked(*pair) for pair in zip(_cleaned(terms), beside, strict=True)]
+        asked = [_Asked(*pair) for pair in zip(_cleaned(terms), _beside(contexts, len(terms)), strict=True)]
         searches = self._searches(asked, "fused", limits)
         for _, search in Progress(searches, total=len(terms), disable=not progress, unit="term", desc="map"):
             yield self._pool(search, [])[0]
@@ -610,6 +608,17 @@ def _cleaned(terms: Sequence[str]) -> list[str]:
             raise InputError(f"term {position} is empty.", remedy="Fill it in or leave it out.")
         cleaned.append(text)
     return cleaned
+
+
+def _beside(contexts: Sequence[str] | None, count: int) -> list[str]:
+    """Return what stands beside each term, cleaned."""
+    if contexts is None:
+        return [""] * count
+    if isinstance(contexts, str) or not all(isinstance(context, str) for context in contexts):
+        raise InputError("contexts must be a list of strings.", remedy='Give "" where there is none.')
+    if len(contexts) != count:
+        raise InputError(f"{count} terms were given and {len(contexts)} contexts.")
+    return [clean(context) for context in contexts]
 
 
 def _model_of(index: Path, fingerprint: str) -> MappingModel:

@@ -53,7 +53,7 @@ _HEDGES = {
     r"|controle|suivi|recherche|risques?|crainte|traitement|education|conseils?",
     "of others": r"famil\w+|pere|mere|freres?|soeurs?|fratrie|oncle|tante|cousine?|conjoint\w*|parents?"
     r"|contage",
-    "measured": r"\d[\d .,]* ?(?:[kmμu]?g|[mcdμ]?l|[mμu]?mol|m?eq|m?ui|u|mmhg|kg|[cm]m|%|g/l|μm|[np]g|fl"
+    "measured": r"\d[\d .,]{0,12} ?(?:[kmμu]?g|[mcdμ]?l|[mμu]?mol|m?eq|m?ui|u|mmhg|kg|[cm]m|%|g/l|μm|[np]g|fl"
     r"|ml/min)",
 }
 """How a term says that somebody does not have what it names, or how much of it, as a folded term says it."""

@@ -117,10 +117,12 @@ def test_the_share_that_is_expected_moves_the_odds():
 
 def test_kinds_are_not_told_from_the_vectors_of_another_encoder():
     kinds = Kinds(("DISO", "CHEM", "OTHER"), np.zeros((3, 2)), np.zeros(3))
-    assert model_of(kinds=kinds).beside("one").kinds is kinds
+    assert model_of(kinds=kinds).beside("one", 2).kinds is kinds
     fitted = model_of(kinds=kinds, about={"encoder": "one"})
-    assert fitted.beside("one") is fitted
-    assert fitted.beside("another").kinds is None
+    assert fitted.beside("one", 2) is fitted
+    assert fitted.beside("another", 3).kinds is None
+    with pytest.raises(InputError, match="tells kinds from 2 values, and a vector has 3"):
+        fitted.beside("one", 3)
 
 
 def test_nothing_matches_in_an_empty_pool():
@@ -217,6 +219,12 @@ def test_signals_are_known_by_name(tmp_path):
         lambda values: values.update(kinds={"DISO": [1.0, 2.0], "CHEM": [1.0]}),
         lambda values: values.update(kinds={"DISO": [1.0, None]}),
         lambda values: values.update(kinds={"DISO": 1.0}),
+        lambda values: values.update(kinds={"DISO": []}),
+        lambda values: values.update(kinds={"DISO": "123"}),
+        lambda values: values.update(kinds={"DISO": [[1], [2]]}),
+        lambda values: values.update(kinds={"DISO": [10**400, 1]}),
+        lambda values: values.update(sharpness=float("nan")),
+        lambda values: values["curve"].update(trees=float("inf")),
     ],
 )
 def test_a_model_of_another_version_is_refused(tmp_path, change):

@@ -163,6 +163,20 @@ class TestContexts:
     def test_nothing_beside_it_changes_nothing(self, mapper):
         assert mapper.map(["crise"], contexts=[" "]) == mapper.map(["crise"])
 
+    @pytest.mark.parametrize(
+        ("contexts", "problem"),
+        [
+            (["a", "b"], "1 terms were given and 2 contexts"),
+            ("a", "contexts must be a list of strings"),
+            ([None], "contexts must be a list of strings"),
+        ],
+    )
+    def test_there_is_one_a_term(self, mapper, contexts, problem):
+        with pytest.raises(InputError, match=problem):
+            mapper.map(["crise"], contexts=contexts)
+        with pytest.raises(InputError, match=problem):
+            list(mapper.pools(["crise"], contexts=contexts))
+
     def test_single_channels_do_not_look_at_it(self, mapper):
         for channel in ("dense", "lexical"):
             options = {"channel": channel, "k": 9}
@@ -178,10 +192,6 @@ class TestContexts:
         assert not alone.column("context").any()
         assert beside.column("context").max() == pytest.approx(1, abs=1e-4)
         assert beside.column("context_gap").max() == 0
-
-    def test_there_is_one_a_term(self, mapper):
-        with pytest.raises(InputError, match="1 terms were given and 2 contexts"):
-            mapper.map(["crise"], contexts=["a", "b"])
 
 
 def test_the_more_concepts_are_expected_the_surer():
