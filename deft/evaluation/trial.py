@@ -39,6 +39,8 @@ CHANNELS: tuple[Channel, ...] = get_args(Channel)
 
 Ranking = tuple[str, ...]
 
+_NOISE = 10_000  # added to the seed: a model that was fitted with the same seed saw other noise
+
 
 @dataclass(frozen=True)
 class MappingDetail:
@@ -209,7 +211,7 @@ class MappingTrial:
             return {}
         written = [("clean", item) for item in gold]
         for kind in KINDS:
-            changed = ((noisy(item.query, kind, self.seed), item) for item in gold)
+            changed = ((noisy(item.query, kind, self.seed + _NOISE), item) for item in gold)
             written += [(kind, replace(item, query=text)) for text, item in changed if text is not None]
         queries = [item for _, item in written]
         terms = [item.query for item in queries]
