@@ -344,6 +344,7 @@ class TestMap:
         [
             ((), "give terms or --input, one of the two. For example: deft map"),
             (("a", "--input", "x.csv"), "give terms or --input, one of the two"),
+            (("a", "--context-column", "x"), "terms have no columns"),
             (("a", ""), "term 2 is empty"),
             (("\x07",), "term 1 is empty"),
         ],

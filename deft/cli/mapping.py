@@ -145,6 +145,8 @@ def map_terms(
         )
     if keep_columns and table is None:
         raise InputError("terms have no columns to keep.", remedy="Give them as a table, with --input.")
+    if (group_column or context_column) and table is None:
+        raise InputError("terms have no columns.", remedy="Give them as a table, with --input.")
     rows = None if table is None else read_queries(table, column, group_column, context_column or None)
     chosen = output_format or (MapFormat.table if table is None else MapFormat.tsv)
     metadata = _metadata(chosen, mapping_set_id, license_, creator)

@@ -215,7 +215,18 @@ class MappingTrial:
             written += [(kind, replace(item, query=text)) for text, item in changed if text is not None]
         queries = [item for _, item in written]
         terms = [item.query for item in queries]
-        found = self.mapper.map(terms, k=8, channel=self.detail.channel, progress=self.progress)
+        groups, contexts = (
+            None if column is None else column_of(queries, column)
+            for column in (self.detail.group_column, self.detail.context_column)
+        )
+        found = self.mapper.map(
+            terms,
+            k=max(DEPTHS),
+            channel=self.detail.channel,
+            groups=groups,
+            contexts=contexts,
+            progress=self.progress,
+        )
         return evaluate_parts(queries, _rankings(found), [kind for kind, _ in written], **self._draw)
 
     def comparison(self) -> dict[str, Any]:

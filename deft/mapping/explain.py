@@ -11,6 +11,7 @@ import numpy as np
 from deft.mapping.pool import FEATURES, Pool, hedges
 from deft.mapping.query import Query
 from deft.mapping.results import Candidate, Mapping
+from deft.terminology.semantic_groups import GROUP_OF
 from deft.text import normalize
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ def explain(mapper: TermMapper, term: str, k: int = 5, context: str = "") -> Exp
 
 def _doubts(mapper: TermMapper, pool: Pool, mapping: Mapping) -> Iterator[str]:
     """Yield what speaks against the concept that the model has first, where confidence is low."""
-    if not len(pool) or mapping.confidence >= _SURE:
+    if not mapping.candidates or mapping.confidence >= _SURE:
         return
     first = int(np.lexsort((pool.concept, -mapper.model.scores(pool)))[0])
     kinds, value = mapper.model.kinds, {name: float(pool.column(name)[first]) for name in _DOUBTED}
@@ -139,7 +140,8 @@ def _doubts(mapper: TermMapper, pool: Pool, mapping: Mapping) -> Iterator[str]:
         (vector,) = mapper.encoder.encode([mapper.read(mapping.query).last])
         known = kinds.probabilities(vector)
         kind = max(known, key=known.__getitem__)
-        yield f"it seems to name {_THINGS.get(kind, kind)}, and what was found is none"
+        if kind not in {GROUP_OF.get(tui) for tui in mapping.candidates[0].semantic_types}:
+            yield f"it seems to name {_THINGS.get(kind, kind)}, and what was found is none"
     if value["hedged"] < 0:
         yield f"what it names is {' and '.join(sorted(hedges(mapping.query)))}"
     if value["explained"] < _UNEXPLAINED:

@@ -135,7 +135,7 @@ class TermMapper:
         curated: Curated | None = None,
         expected_present: float = EXPECTED_PRESENT,
     ) -> None:
-        if not 0 < expected_present < 1:
+        if not (isinstance(expected_present, int | float) and 0 < expected_present < 1):
             raise InputError(f"expected_present must be above 0 and below 1, not {expected_present}.")
         self._expected_present = expected_present
         self.concepts = concepts
@@ -454,13 +454,15 @@ class TermMapper:
     def _belief(self, pool: Pool, accepted: frozenset[int], refused: frozenset[int]) -> _Belief:
         """Part the probability among the concepts of a pool, knowing what people decided.
 
+        What stands beside a term tells which concept is meant, not whether the index has it.
+
         An accepted concept is the answer: it has 1, the others 0. What was refused is not the answer, and its
         part goes to the others and to "no match".
         """
         answers = accepted & set(pool.concept.tolist())
         if answers:
             return _Belief(dict.fromkeys(answers, 1.0), 0.0, accepted, refused)
-        match = float(np.round(self.model.match(pool, self._expected_present), _DECIMALS))
+        match = float(np.round(self.model.match(pool.alone, self._expected_present), _DECIMALS))
         confidence = np.where(np.isin(pool.concept, list(refused)), 0.0, match * self.model.shares(pool))
         left = confidence.sum() + 1 - match
         confidence = np.round(confidence / left, _DECIMALS)

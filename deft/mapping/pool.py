@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -48,11 +48,11 @@ _HEDGES = {
     "denied": r"pas|absence d|absence de|sans|aucune?s?|jamais|nie|ni|non|exclu\w*|elimin\w+|negati\w+"
     r"|indemne|ø",
     "past": r"antecedents?|atcd|anciens?|anciennes?|gueri\w*|opere\w*|traite\w*|status post|enfance",
-    "doubted": r"suspicion|suspect\w*|susp|possibles?|probables?|eventuel\w*|hypothese|doute|\?",
+    "doubted": r"suspicion|suspect\w*|susp|possibles?|probables?|eventuel\w*|hypothese|doute",
     "watched for": r"depist\w+|prevent\w+|prevenir|evite\w*|prophyla\w+|vaccin\w*|surveillance|bilan"
     r"|controle|suivi|recherche|risques?|crainte|traitement|education|conseils?",
-    "of others": r"famil\w+|pere|mere|freres?|soeurs?|fratrie|oncle|tante|cousine?|conjoint\w*|parents?"
-    r"|contage",
+    "of others": r"famil\w+|pere|mere|fils|filles?|freres?|soeurs?|fratrie|oncle|tante|cousine?|conjoint\w*"
+    r"|parents?|contage",
     "measured": r"\d[\d .,]{0,12} ?(?:[kmμu]?g|[mcdμ]?l|[mμu]?mol|m?eq|m?ui|u|mmhg|kg|[cm]m|%|g/l|μm|[np]g|fl"
     r"|ml/min)",
 }
@@ -113,6 +113,13 @@ class Pool:
     features: np.ndarray
     length: int = 0
     capitals: bool = False
+
+    @property
+    def alone(self) -> Pool:
+        """The pool as it is without what stands beside the query."""
+        features = self.features.copy()
+        features[:, [FEATURES.index(name) for name in ("context", "context_gap")]] = 0.0
+        return replace(self, features=features)
 
     def __len__(self) -> int:
         """Return the number of concepts."""
@@ -189,6 +196,9 @@ class PoolMaker:
                 "context": np.zeros(len(evidence.rows)) if evidence.context is None else evidence.context,
             }.items()
         }
+        if (named := best["same"] == 1).any():  # what stands beside a name does not lead away from it
+            most = np.where(named, np.inf, best["context"][named].max())
+            best["context"] = np.minimum(best["context"], most)
         near = evidence.cosine >= evidence.cosine.max(initial=-1.0) - _NEAR
         agreement = np.add.reduceat(near[place].astype(float), first) if len(first) else np.zeros(0)
         columns = {
@@ -260,7 +270,8 @@ class PoolMaker:
 def hedges(text: str) -> frozenset[str]:
     """Return how a term holds off what it names."""
     folded = fold(text)
-    return frozenset(way for way, words in _HELD_OFF.items() if words.search(folded))
+    ways = {way for way, words in _HELD_OFF.items() if words.search(folded)}
+    return frozenset(ways | {"doubted"} if "?" in text else ways)
 
 
 def _dice(one: frozenset[str], other: frozenset[str]) -> float:

@@ -1,8 +1,9 @@
 """Other ways to write a French query, so that what is typed meets what a terminology calls it.
 
 Case, accents, ligatures, apostrophes and elision are no rules here: `deft.text.normalize` and the encoder's
-tokenizer see to them. Nor is anything taken off that makes another concept: a history, a doubt or an absence
-("antécédent de", "suspicion de", "absence de"), left and right.
+tokenizer see to them. Nor is anything taken off that makes another concept: an absence ("absence de"), left
+and right. A history or a doubt is ("antécédent de", "suspicion de"), so that what it is about is proposed;
+that nobody has it now is for the confidence to say (`deft.mapping.pool.hedges`).
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ _SHELL = re.compile(
 
 _HISTORY = re.compile(
     r"^(?:(?:ant[ée]c[ée]dents?|atcds?)(?: (?:personnels?|familia(?:l|ux)|m[ée]dica(?:l|ux)|connus?)){0,2}"
-    r"|suspicion|susp\.?|suspect[ée]?|dépistage|depistage|prévention|prevention|prophylaxie|surveillance|bilan"
-    r"|suivi|contrôle|recherche|risque|traitement|probable|possible)"
+    r"|suspicion|susp\.?|suspect[ée]?|d[ée]pistage|pr[ée]vention|prophylaxie|probable|possible"
+    r"|(?:surveillance|bilan|suivi|contr[ôo]le|recherche|risque|traitement)(?= d(?:u|es?|['’])))"
     r" (?:(?:d['’]une?|du|des|de l['’]|de la|de|d['’]) ?)?(?=\w{3})",
     _I,
 )

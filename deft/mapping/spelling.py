@@ -19,8 +19,14 @@ from deft.text import fold, joined, normalize
 _WORD = re.compile(r"\w+")
 _CUT = re.compile(r"(?<!\w)([^\W\d_]{2,})\.(?=[\s/-]|$)")
 _LEAST = 4  # letters of a word that may be written wrong: shorter ones are near too many others
-_LIMITS = ((5, 1), (11, 2))  # letters of a word, and slips that may be in it
+_LIMITS = ((5, 1), (13, 2))  # letters of a word, and slips that may be in it
 _MOST = 3  # in a longer one
+# one of these in place of another is no slip: it makes another thing of a word, often its opposite
+_BEGINNINGS = re.compile(
+    "hypo|hyper|macro|micro|poly|oligo|brachy|dolicho|intra|inter|infra|supra|endo|exo|ecto|tachy|brady|ante|anti"
+    "|pre|post|iso|aniso"
+)
+_ENDINGS = re.compile("(?:emie|urie|ite|ose|ome|algie|plasie|trophie)s?$")
 
 
 def respell(text: str, known: Collection[str], alike: Callable[[], Iterable[str]]) -> str | None:
@@ -80,11 +86,22 @@ class _Written:
         most = next((slips for letters, slips in _LIMITS if len(word) <= letters), _MOST)
         best, fewest = None, most + 1
         for form, letters in self._forms.items():
-            if abs(len(letters) - len(word)) < fewest:
+            if abs(len(letters) - len(word)) < fewest and not _is_another(word, letters):
                 slips = OSA.distance(word, letters, score_cutoff=fewest - 1)
                 if slips < fewest:
                     best, fewest = form, slips
         return best
+
+
+def _is_another(word: str, form: str) -> bool:
+    """Return whether a form is another word, not a word without its slips: "H5N1" beside "H1N1"."""
+    return any(letter.isdigit() for letter in form) or any(
+        found and other and found[0].rstrip("s") != other[0].rstrip("s")
+        for found, other in (
+            (_BEGINNINGS.match(word), _BEGINNINGS.match(form)),
+            (_ENDINGS.search(word), _ENDINGS.search(form)),
+        )
+    )
 
 
 def _mended(words: Sequence[str], known: Collection[str], written: _Written) -> Iterator[str]:

@@ -93,7 +93,8 @@ def test_queries_are_written_wrong_in_every_way_that_changes_them():
     assert "mojibake" not in noise
     asked = found.mapper.calls[-1]["terms"]
     assert asked[:3] == ["toux", "rhume", "jambe"]
-    assert noisy("toux", "lost", found.seed) in asked
+    assert noisy("toux", "lost", found.seed) not in asked  # what a fit with the same seed saw
+    assert noisy("toux", "lost", found.seed + 10_000) in asked
     assert trial().noise() == {}
 
 

@@ -127,6 +127,19 @@ class TestSlips:
         assert (found.cui, found.match) == ("C0000001", "lexical")
         assert found.cosine == pytest.approx(VARIANT_TRUST, abs=1e-4)
 
+    @pytest.mark.parametrize(
+        ("term", "name"),
+        [
+            ("hypermagnésémie", "hypomagnésémie"),
+            ("protéinémie", "protéinurie"),
+            ("H1N1", "H5N1"),
+            ("délétion 22q11", "délétion 22q13"),
+        ],
+    )
+    def test_another_word_is_no_slip(self, term, name):
+        mapper = make_mapper(make_concepts((Atom("C0000001", name),)), Doubter())
+        assert mapper.read(term).mended == ""
+
     def test_what_may_not_answer_mends_nothing(self):
         mapper = make_mapper(make_concepts(self.ATOMS), Doubter())
         keep = ConceptFilter(exclude=("C0000001",))
@@ -177,6 +190,18 @@ class TestContexts:
         with pytest.raises(InputError, match=problem):
             list(mapper.pools(["crise"], contexts=contexts))
 
+    def test_it_leads_away_from_no_name(self, mapper):
+        atoms = (*self.ATOMS, Atom("C0000003", "doigts longs"))
+        mapper = make_mapper(make_concepts(atoms), model=mapper.model)
+        (pool,) = mapper.pools(["cœur arrêté"], contexts=["doigts longs"])
+        named = pool.column("same") == 1
+        assert named.any()
+        assert pool.column("context").max() == pool.column("context")[named].max()
+
+    def test_it_does_not_say_whether_anything_is_right(self, mapper):
+        (alone,), (beside,) = (mapper.map(["crise"], contexts=[text]) for text in ("", "cœur arrêté"))
+        assert alone.no_match == beside.no_match
+
     def test_single_channels_do_not_look_at_it(self, mapper):
         for channel in ("dense", "lexical"):
             options = {"channel": channel, "k": 9}
@@ -187,8 +212,8 @@ class TestContexts:
     def test_its_neighbours_are_in_the_pool(self):
         far = [Atom(f"C00001{place:02d}", f"crise {place}") for place in range(3)]
         mapper = make_mapper(make_concepts([*self.ATOMS, *far]))
-        (alone,) = mapper.pools(["crise 1"])
-        (beside,) = mapper.pools(["crise 1"], contexts=["secousses du corps"])
+        (alone,) = mapper.pools(["une crise"])
+        (beside,) = mapper.pools(["une crise"], contexts=["secousses du corps"])
         assert not alone.column("context").any()
         assert beside.column("context").max() == pytest.approx(1, abs=1e-4)
         assert beside.column("context_gap").max() == 0

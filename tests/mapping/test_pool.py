@@ -145,6 +145,8 @@ def test_case_accents_and_suffixes_make_the_same_term_but_not_the_same_string(co
         ("antécédent de toux", -1),
         ("passage de toux", 0),
         ("? toux", -1),
+        ("toux?", -1),
+        ("la toux de son fils", -1),
         ("toux 12 mg/L", -1),
         ("toux 3,5 µmol", -1),
         ("toux 12", 0),
